@@ -1,0 +1,1 @@
+//! The TLS record layer after the handshake: bytes in, bytes out, in place.
