@@ -15,7 +15,9 @@
 //! [`connection`].
 
 pub mod config;
+pub mod metrics;
 pub mod name;
 pub mod proxy;
 pub mod record;
+pub mod ring;
 pub mod trust;

@@ -1,0 +1,179 @@
+//! Closed enums: each variant is one label value and one log word.
+
+macro_rules! label {
+    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $text:literal,)* }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum $name { $($(#[$vdoc])* $variant,)* }
+
+        impl $name {
+            /// Every value, in the order of the enum.
+            pub const ALL: &[Self] = &[$(Self::$variant,)*];
+
+            /// The label value and log word.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $text,)* }
+            }
+
+            pub(super) const fn index(self) -> usize {
+                self as usize
+            }
+        }
+    };
+}
+
+label! {
+    /// How a handshake ended.
+    HandshakeResult {
+        /// Keys are agreed and the client is who it has to be.
+        Accepted = "accepted",
+        /// The trust decision refused the client.
+        Refused = "refused",
+        /// The first bytes were not TLS (plain HTTP, a PROXY header, noise).
+        NotTls = "not_tls",
+        /// The client broke the protocol, or sent more than a handshake may hold.
+        Malformed = "malformed",
+        /// No common version, cipher suite, group or application protocol.
+        NoCommonParameters = "no_common_parameters",
+        /// Its SNI names no certificate of ours, and the listener is strict.
+        UnknownServerName = "unknown_server_name",
+        /// The client sent a fatal alert.
+        ClientAlert = "client_alert",
+        /// The client went away.
+        ClientClosed = "client_closed",
+        /// It took longer than `handshake_timeout`.
+        TimedOut = "timed_out",
+        /// We were told to stop.
+        Shutdown = "shutdown",
+        /// Our own fault; the log has it.
+        Internal = "internal",
+    }
+}
+
+label! {
+    /// Whether keys were agreed afresh.
+    HandshakeKind {
+        /// With certificates.
+        Full = "full",
+        /// From a ticket.
+        Resumed = "resumed",
+        /// It ended before that was known.
+        None = "none",
+    }
+}
+
+label! {
+    /// The protocol version.
+    VersionLabel {
+        /// TLS 1.3
+        V13 = "1.3",
+        /// TLS 1.2
+        V12 = "1.2",
+        /// It ended before that was known.
+        None = "none",
+    }
+}
+
+label! {
+    /// Why a connection ended: the first cause, later ones are its consequences.
+    CloseCause {
+        /// Both sides ended their streams in order.
+        Complete = "complete",
+        /// The handshake failed; `handshakes_total` says how.
+        HandshakeFailed = "handshake_failed",
+        /// The trust decision refused the client.
+        Refused = "refused",
+        /// No server of the backend could be reached.
+        BackendUnreachable = "backend_unreachable",
+        /// The client's stream ended without a close_notify: perhaps truncated.
+        ClientTruncated = "client_truncated",
+        /// The client reset the connection, or its network did.
+        ClientReset = "client_reset",
+        /// The client sent a fatal alert.
+        ClientAlert = "client_alert",
+        /// A record failed to authenticate or broke the protocol.
+        BadRecord = "bad_record",
+        /// The backend reset the connection.
+        BackendReset = "backend_reset",
+        /// No byte for `idle_timeout`.
+        IdleTimeout = "idle_timeout",
+        /// No byte for `half_open_timeout` after one side had ended its stream.
+        HalfOpenTimeout = "half_open_timeout",
+        /// Older than `max_lifetime`.
+        MaxLifetime = "max_lifetime",
+        /// Still open when `drain_timeout` was over.
+        Drained = "drained",
+        /// TLS 1.2 can't go on: its key has protected as many records as it safely may.
+        KeyExhausted = "key_exhausted",
+        /// Our own fault; the log has it.
+        Internal = "internal",
+    }
+}
+
+label! {
+    /// Which way bytes went.
+    Direction {
+        /// From the client to the backend.
+        Up = "up",
+        /// From the backend to the client.
+        Down = "down",
+    }
+}
+
+label! {
+    /// How an attempt to reach a backend's server ended.
+    BackendResult {
+        /// Connected.
+        Connected = "connected",
+        /// Nobody listens there.
+        Refused = "refused",
+        /// Not within `connect_timeout`.
+        TimedOut = "timed_out",
+        /// Any other error.
+        Failed = "failed",
+    }
+}
+
+label! {
+    /// How a reload ended.
+    ReloadResult {
+        /// The new generation serves.
+        Applied = "applied",
+        /// It was wrong; the old generation goes on.
+        Failed = "failed",
+    }
+}
+
+label! {
+    /// Which limit closed a connection before its handshake.
+    ShedReason {
+        /// `max_connections`
+        Connections = "max_connections",
+        /// `max_handshakes`
+        Handshakes = "max_handshakes",
+    }
+}
+
+label! {
+    /// What became of a ticket that a client offered.
+    ResumptionOutcome {
+        /// The session went on.
+        Resumed = "resumed",
+        /// Ours, but past its time, or of another listener or policy.
+        Vetoed = "vetoed",
+        /// Not ours, or of a key that is gone.
+        Unknown = "unknown",
+    }
+}
+
+label! {
+    /// Whose fault a failed accept was.
+    AcceptError {
+        /// The connection was gone again before we took it.
+        Peer = "peer",
+        /// Out of descriptors, memory or buffers.
+        Resources = "resources",
+        /// Any other error.
+        Other = "other",
+    }
+}

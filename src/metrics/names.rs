@@ -1,0 +1,58 @@
+//! The names, a stable surface; `docs/metrics.md` lists them, held by a test.
+
+/// What kind of metric a name is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Only ever rises.
+    Counter,
+    /// A value of now.
+    Gauge,
+    /// Observations in buckets.
+    Histogram,
+}
+
+/// A metric's name with its meaning.
+#[derive(Debug, Clone, Copy)]
+pub struct MetricName {
+    /// As scraped.
+    pub name: &'static str,
+    /// Counter, gauge or histogram.
+    pub kind: Kind,
+    /// One line for its reader.
+    pub help: &'static str,
+}
+
+macro_rules! metrics {
+    ($($konst:ident = $kind:ident $name:literal, $help:literal;)*) => {
+        $(pub(super) const $konst: MetricName = MetricName {
+            name: concat!("countersign_", $name),
+            kind: Kind::$kind,
+            help: $help,
+        };)*
+        /// Every metric there is.
+        pub const ALL: &[MetricName] = &[$($konst),*];
+    };
+}
+
+metrics! {
+    BUILD_INFO = Gauge "build_info", "Version of the running program; always 1.";
+    CONFIG_GENERATION = Gauge "config_generation", "Number of the configuration generation in use; the first is 1.";
+    CONFIG_RELOADS = Counter "config_reloads_total", "Reloads by result; a failed one leaves the old generation running.";
+    CONFIG_LAST_RELOAD = Gauge "config_last_reload_success_timestamp_seconds", "When the generation in use was loaded.";
+    CERTIFICATE_EXPIRY = Gauge "certificate_expiry_timestamp_seconds", "notAfter of an own certificate, by the file of its chain.";
+    TRUST_EXPIRY = Gauge "trust_expiry_timestamp_seconds", "The earliest notAfter of a trust profile's CA certificates.";
+    CONNECTIONS_ACCEPTED = Counter "connections_accepted_total", "Connections that were accepted.";
+    CONNECTIONS_OPEN = Gauge "connections_open", "Connections that are open now, handshakes included.";
+    CONNECTIONS_CLOSED = Counter "connections_closed_total", "Connections that ended, by the first cause.";
+    HANDSHAKES = Counter "handshakes_total", "Handshakes that ended, by result; kind and version are none where it ended before they were agreed.";
+    HANDSHAKE_DURATION = Histogram "handshake_duration_seconds", "From accept to the end of a handshake that succeeded.";
+    HANDSHAKES_IN_FLIGHT = Gauge "handshakes_in_flight", "Handshakes that go on now.";
+    HANDSHAKES_SHED = Counter "handshakes_shed_total", "Connections that were closed before a handshake, by the limit that was reached.";
+    REFUSALS = Counter "refusals_total", "Clients that the trust decision refused, by reason.";
+    RESUMPTION = Counter "resumption_total", "Tickets that clients offered, by what became of them.";
+    RELAY_BYTES = Counter "relay_bytes_total", "Bytes of plaintext relayed; up is from the client to the backend.";
+    BACKEND_CONNECTS = Counter "backend_connects_total", "Connection attempts to a backend's servers.";
+    BACKEND_CONNECT_DURATION = Histogram "backend_connect_duration_seconds", "Time to a connection with a backend.";
+    WORKER_BUSY = Counter "worker_busy_seconds_total", "CPU time of a worker's thread.";
+    ACCEPT_ERRORS = Counter "accept_errors_total", "Failed accepts: the peer's fault, out of descriptors or memory, or other.";
+}

@@ -1,0 +1,293 @@
+//! A stream socket owned by one worker.
+#![allow(unsafe_code)]
+
+use std::{
+    cell::Cell,
+    io::{self, IoSlice, IoSliceMut},
+    mem::MaybeUninit,
+    net::SocketAddr,
+    os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
+    rc::Rc,
+};
+
+use io_uring::{opcode, types};
+use socket2::{SockAddr, SockRef};
+
+use super::{
+    check, check_len,
+    op::{self},
+};
+
+/// What a non-blocking call found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Io {
+    /// That many bytes moved; for a read, 0 is the end of the stream.
+    Bytes(usize),
+    /// Nothing can move now: wait for readiness.
+    WouldBlock,
+}
+
+/// A connection as `accept` hands it over.
+#[derive(Debug)]
+pub struct Accepted {
+    /// The connection.
+    pub socket: Rc<Socket>,
+    /// The client's address.
+    pub peer: SocketAddr,
+}
+
+/// A stream socket (TCP or Unix), connected or listening, used by one worker only.
+#[derive(Debug)]
+pub struct Socket {
+    fd: OwnedFd,
+    /// Set once by [`Socket::cancel`]: every later wait fails at once.
+    cancelled: Cell<bool>,
+}
+
+impl Socket {
+    /// Takes over a descriptor; it must be in non-blocking mode or only be used through the
+    /// methods here, which never block either way.
+    pub fn new(fd: OwnedFd) -> Rc<Self> {
+        Rc::new(Self { fd, cancelled: Cell::new(false) })
+    }
+
+    fn raw(&self) -> RawFd {
+        self.fd.as_raw_fd()
+    }
+
+    /// Borrows the descriptor for socket options.
+    pub fn options(&self) -> SockRef<'_> {
+        SockRef::from(&self.fd)
+    }
+
+    /// Waits for a connection on a listening socket.
+    ///
+    /// # Errors
+    /// Those of accept(2), `ECANCELED` after [`Socket::cancel`].
+    pub async fn accept(self: &Rc<Self>) -> io::Result<Accepted> {
+        self.live()?;
+        let mut address = Box::new((MaybeUninit::<libc::sockaddr_storage>::zeroed(), SOCKADDR_MAX));
+        let entry = opcode::Accept::new(
+            types::Fd(self.raw()),
+            address.0.as_mut_ptr().cast(),
+            &raw mut address.1,
+        )
+        .flags(libc::SOCK_CLOEXEC)
+        .build();
+        let (result, (_, address)) = op::submit(entry, (self.clone(), address)).await;
+        let fd = result?;
+        // JUSTIFICATION: the ring returns a bare number.
+        // SAFETY: accept succeeded, so `fd` is an open descriptor that nothing else owns.
+        let socket = Self::new(unsafe { OwnedFd::from_raw_fd(fd) });
+        // SAFETY: the storage was zeroed before the kernel wrote the address into it, and both
+        // states are valid for this plain C structure.
+        let storage = unsafe { address.0.assume_init() };
+        let peer = socket_addr(storage, address.1)?;
+        Ok(Accepted { socket, peer })
+    }
+
+    /// Connects a fresh socket of `address`' family.
+    ///
+    /// # Errors
+    /// Those of socket(2) and connect(2), `ECANCELED` after [`Socket::cancel`].
+    pub async fn connect(self: &Rc<Self>, address: SockAddr) -> io::Result<()> {
+        self.live()?;
+        let address = Box::new(address);
+        let entry =
+            opcode::Connect::new(types::Fd(self.raw()), address.as_ptr().cast(), address.len())
+                .build();
+        op::submit(entry, (self.clone(), address)).await.0.map(|_| ())
+    }
+
+    /// Waits until a read would not block: data, the end of the stream, or an error.
+    ///
+    /// # Errors
+    /// `ECANCELED` after [`Socket::cancel`].
+    pub async fn readable(self: &Rc<Self>) -> io::Result<()> {
+        self.ready(libc::POLLIN).await
+    }
+
+    /// Waits until a write would not block.
+    ///
+    /// # Errors
+    /// `ECANCELED` after [`Socket::cancel`].
+    pub async fn writable(self: &Rc<Self>) -> io::Result<()> {
+        self.ready(libc::POLLOUT).await
+    }
+
+    async fn ready(self: &Rc<Self>, events: libc::c_short) -> io::Result<()> {
+        self.live()?;
+        let entry =
+            opcode::PollAdd::new(types::Fd(self.raw()), u32::from(events.cast_unsigned())).build();
+        op::submit(entry, self.clone()).await.0.map(|_| ())
+    }
+
+    /// Wakes everything that waits on this socket with `ECANCELED`, and lets every later wait
+    /// fail at once. Reads and writes of what is ready still work, so that a last alert can be
+    /// sent. Nothing is sent or closed by this.
+    pub fn cancel(self: &Rc<Self>) {
+        if !self.cancelled.replace(true) {
+            let all = types::CancelBuilder::fd(types::Fd(self.raw())).all();
+            drop(op::submit(opcode::AsyncCancel2::new(all).build(), self.clone()));
+        }
+    }
+
+    /// Makes waits possible again after [`Socket::cancel`], for the orderly end of a connection
+    /// whose operations have all completed.
+    pub fn revive(&self) {
+        self.cancelled.set(false);
+    }
+
+    fn live(&self) -> io::Result<()> {
+        if self.cancelled.get() {
+            Err(io::Error::from_raw_os_error(libc::ECANCELED))
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Reads what is there into `buffer`, which must not be empty.
+    ///
+    /// # Errors
+    /// Those of recv(2), `EAGAIN` excepted.
+    pub fn try_read(&self, buffer: &mut [u8]) -> io::Result<Io> {
+        // JUSTIFICATION: std offers MSG_DONTWAIT nowhere.
+        // SAFETY: pointer and length are those of a live, exclusively borrowed slice.
+        let result = unsafe {
+            libc::recv(self.raw(), buffer.as_mut_ptr().cast(), buffer.len(), libc::MSG_DONTWAIT)
+        };
+        blocked(check_len(result))
+    }
+
+    /// Reads what is there into `buffers`, in their order.
+    ///
+    /// # Errors
+    /// Those of recvmsg(2), `EAGAIN` excepted.
+    pub fn try_read_vectored(&self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<Io> {
+        let mut message = empty_message();
+        message.msg_iov = buffers.as_mut_ptr().cast();
+        message.msg_iovlen = buffers.len();
+        // JUSTIFICATION: std offers MSG_DONTWAIT nowhere.
+        // SAFETY: IoSliceMut is ABI-compatible with iovec, the slices are live and exclusively
+        // borrowed, and the message names nothing else.
+        let result = unsafe { libc::recvmsg(self.raw(), &raw mut message, libc::MSG_DONTWAIT) };
+        blocked(check_len(result))
+    }
+
+    /// Writes as much of `bytes` as the socket takes now.
+    ///
+    /// # Errors
+    /// Those of send(2), `EAGAIN` excepted; never a SIGPIPE.
+    pub fn try_write(&self, bytes: &[u8]) -> io::Result<Io> {
+        let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+        // JUSTIFICATION: std offers MSG_NOSIGNAL | MSG_DONTWAIT nowhere.
+        // SAFETY: pointer and length are those of a live slice.
+        let result = unsafe { libc::send(self.raw(), bytes.as_ptr().cast(), bytes.len(), flags) };
+        blocked(check_len(result))
+    }
+
+    /// Writes as much of `pieces`, in their order, as the socket takes now.
+    ///
+    /// # Errors
+    /// Those of sendmsg(2), `EAGAIN` excepted; never a SIGPIPE.
+    pub fn try_write_vectored(&self, pieces: &[IoSlice<'_>]) -> io::Result<Io> {
+        let mut message = empty_message();
+        message.msg_iov = pieces.as_ptr().cast_mut().cast();
+        message.msg_iovlen = pieces.len();
+        let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+        // JUSTIFICATION: std offers MSG_NOSIGNAL | MSG_DONTWAIT nowhere.
+        // SAFETY: IoSlice is ABI-compatible with iovec, the slices are live, and sendmsg only
+        // reads through the pointers.
+        let result = unsafe { libc::sendmsg(self.raw(), &raw const message, flags) };
+        blocked(check_len(result))
+    }
+
+    /// Writes all of `bytes`, waiting where the socket is full.
+    ///
+    /// # Errors
+    /// Those of send(2), `ECANCELED` after [`Socket::cancel`].
+    pub async fn write_all(self: &Rc<Self>, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            match self.try_write(bytes)? {
+                Io::Bytes(n) => bytes = &bytes[n..],
+                Io::WouldBlock => self.writable().await?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the outgoing stream (FIN). An error means that the connection is gone already.
+    pub fn finish(&self) {
+        // JUSTIFICATION: no owned std type fits both families here.
+        // SAFETY: shutdown takes a descriptor, which is open as long as `self` lives.
+        unsafe { libc::shutdown(self.raw(), libc::SHUT_WR) };
+    }
+
+    /// Makes the coming close a reset (RST) that discards what is unsent: the peer must not
+    /// take this end for a clean one. Unix sockets know no reset; there it stays a close.
+    pub fn reset_on_close(&self) {
+        // An error means that the connection is gone already.
+        let _ = self.options().set_linger(Some(std::time::Duration::ZERO));
+    }
+
+    /// The address that the client connected to.
+    ///
+    /// # Errors
+    /// Those of getsockname(2).
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.options().local_addr()?.as_socket().ok_or_else(not_ip)
+    }
+}
+
+const SOCKADDR_MAX: libc::socklen_t = {
+    #[allow(clippy::cast_possible_truncation)] // 128 bytes
+    let len = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
+    len
+};
+
+fn empty_message() -> libc::msghdr {
+    // JUSTIFICATION: msghdr has private padding on some targets and no constructor.
+    // SAFETY: all zeroes is a valid msghdr: no name, no vectors, no control data.
+    unsafe { MaybeUninit::<libc::msghdr>::zeroed().assume_init() }
+}
+
+fn socket_addr(storage: libc::sockaddr_storage, len: libc::socklen_t) -> io::Result<SocketAddr> {
+    // JUSTIFICATION: socket2 can't know what the kernel wrote.
+    // SAFETY: the kernel filled `storage` and told its length; sockaddr_storage of libc and of
+    // socket2 are the same C structure.
+    let address = unsafe {
+        SockAddr::new(
+            std::mem::transmute::<libc::sockaddr_storage, socket2::SockAddrStorage>(storage),
+            len,
+        )
+    };
+    address.as_socket().ok_or_else(not_ip)
+}
+
+fn not_ip() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, "not an internet address")
+}
+
+fn blocked(result: io::Result<usize>) -> io::Result<Io> {
+    match result {
+        Ok(n) => Ok(Io::Bytes(n)),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Io::WouldBlock),
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(Io::WouldBlock),
+        Err(error) => Err(error),
+    }
+}
+
+impl Socket {
+    /// Opens a TCP or Unix stream socket for [`Socket::connect`].
+    ///
+    /// # Errors
+    /// Those of socket(2).
+    pub fn open(address: &SockAddr) -> io::Result<Rc<Self>> {
+        let flags = libc::SOCK_STREAM | libc::SOCK_CLOEXEC;
+        // JUSTIFICATION: socket2's constructor makes a second call for each flag.
+        // SAFETY: socket(2) takes no pointers.
+        let fd = check(unsafe { libc::socket(i32::from(address.family()), flags, 0) })?;
+        // SAFETY: socket(2) succeeded, so `fd` is open and nothing else owns it.
+        Ok(Self::new(unsafe { OwnedFd::from_raw_fd(fd) }))
+    }
+}
