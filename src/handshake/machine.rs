@@ -1,0 +1,198 @@
+//! One handshake as a state machine: bytes in, bytes out, no I/O and no `await`.
+//!
+//! [`Machine::step`] runs rustls until it needs the network. Nothing else calls rustls'
+//! processing, so that a coroutine around this one call is all it takes to suspend inside of
+//! rustls' cryptography.
+
+use std::sync::Arc;
+
+use rustls::{
+    ServerConfig,
+    server::UnbufferedServerConnection,
+    unbuffered::{
+        ConnectionState, EncodeError, EncodeTlsData, InsufficientSizeError, UnbufferedStatus,
+    },
+};
+
+use super::context::{self, Context};
+
+/// Most bytes of a ClientHello: one record. Hybrid key shares and all extensions in use take
+/// 2 kB.
+pub const MAX_CLIENT_HELLO_BYTES: usize = 16 * 1024;
+
+/// Most bytes of the client's later flights that may wait to be understood: the largest
+/// certificate message that rustls takes is 64 KiB.
+pub const MAX_FLIGHT_BYTES: usize = 96 * 1024;
+
+/// What is read at a time; also what the output starts with.
+const CHUNK_BYTES: usize = 4096;
+
+/// What a handshake needs to go on.
+#[derive(Debug)]
+pub(super) enum Step {
+    /// More bytes from the client.
+    Read,
+    /// The output has to reach the client first.
+    Write,
+    /// Keys are agreed; the output may hold a session ticket that can wait for the first data.
+    Done,
+    /// It failed; the output may hold an alert.
+    Failed(rustls::Error),
+}
+
+/// The client sent more than a handshake may hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct TooLong;
+
+pub(super) struct Machine {
+    pub(super) connection: UnbufferedServerConnection,
+    pub(super) context: Option<Box<Context>>,
+    input: Vec<u8>,
+    filled: usize,
+    pub(super) output: Vec<u8>,
+    /// Application data that came along with the client's Finished.
+    pub(super) early: Vec<u8>,
+    /// The client's close_notify came along too.
+    pub(super) closed: bool,
+    answered: bool,
+    failed: Option<rustls::Error>,
+}
+
+impl Machine {
+    pub(super) fn new(config: Arc<ServerConfig>) -> Result<Self, rustls::Error> {
+        Ok(Self {
+            connection: UnbufferedServerConnection::new(config)?,
+            context: Some(Box::default()),
+            input: vec![0; CHUNK_BYTES],
+            filled: 0,
+            output: Vec::new(),
+            early: Vec::new(),
+            closed: false,
+            answered: false,
+            failed: None,
+        })
+    }
+
+    /// Where the next bytes from the client belong; never empty.
+    pub(super) fn space(&mut self) -> Result<&mut [u8], TooLong> {
+        let limit = if self.answered { MAX_FLIGHT_BYTES } else { MAX_CLIENT_HELLO_BYTES };
+        if self.filled >= limit {
+            return Err(TooLong);
+        }
+        if self.input.len() - self.filled < CHUNK_BYTES / 2 {
+            self.input.resize((self.input.len() * 2).min(limit.max(self.input.len() + 1)), 0);
+        }
+        Ok(&mut self.input[self.filled..])
+    }
+
+    /// That many bytes were put into [`Machine::space`].
+    pub(super) fn received(&mut self, bytes: usize) {
+        self.filled += bytes;
+    }
+
+    /// What the client has sent and no step has consumed.
+    pub(super) fn unread(&self) -> &[u8] {
+        &self.input[..self.filled]
+    }
+
+    /// Whether the client's very first bytes are still to be judged.
+    pub(super) fn is_fresh(&self) -> bool {
+        !self.answered && self.failed.is_none()
+    }
+
+    /// Runs rustls until it needs the network.
+    pub(super) fn step(&mut self) -> Step {
+        let mut context = self.context.take();
+        let step = context::enter(&mut context, || self.run());
+        self.context = context;
+        step
+    }
+
+    fn run(&mut self) -> Step {
+        loop {
+            if let Some(step) = self.turn() {
+                return step;
+            }
+        }
+    }
+
+    /// One call into rustls; `None` says that it can go on at once.
+    fn turn(&mut self) -> Option<Step> {
+        let handshaking = self.connection.is_handshaking();
+        let UnbufferedStatus { mut discard, state, .. } =
+            self.connection.process_tls_records(&mut self.input[..self.filled]);
+        let step = match state {
+            Ok(ConnectionState::EncodeTlsData(mut data)) => {
+                self.answered = true;
+                encode(&mut data, &mut self.output).err().map(Step::Failed)
+            }
+            Ok(ConnectionState::TransmitTlsData(data)) => {
+                data.done();
+                // What TLS 1.3 says after its handshake is a ticket, which isn't urgent.
+                handshaking.then_some(Step::Write)
+            }
+            Ok(ConnectionState::BlockedHandshake) => Some(Step::Read),
+            Ok(ConnectionState::ReadTraffic(mut traffic)) => {
+                let mut failed = None;
+                while let Some(record) = traffic.next_record() {
+                    match record {
+                        Ok(record) => {
+                            self.early.extend_from_slice(record.payload);
+                            discard += record.discard;
+                        }
+                        Err(error) => failed = Some(Step::Failed(error)),
+                    }
+                }
+                failed
+            }
+            Ok(ConnectionState::PeerClosed) => {
+                self.closed = true;
+                None
+            }
+            Ok(ConnectionState::WriteTraffic(_)) => Some(Step::Done),
+            Ok(_) => Some(Step::Failed(rustls::Error::HandshakeNotComplete)),
+            // The alert that belongs to the error is encoded by the calls that follow.
+            Err(error) => match self.failed.take() {
+                None => {
+                    self.failed = Some(error);
+                    None
+                }
+                Some(first) => Some(Step::Failed(first)),
+            },
+        };
+        self.input.copy_within(discard..self.filled, 0);
+        self.filled -= discard;
+        match (step, self.failed.take()) {
+            (Some(Step::Failed(error)), _) => Some(Step::Failed(error)),
+            // Nothing more is to be encoded for the failure.
+            (Some(_), Some(first)) => Some(Step::Failed(first)),
+            (step, failed) => {
+                self.failed = failed;
+                step
+            }
+        }
+    }
+}
+
+fn encode<D>(data: &mut EncodeTlsData<'_, D>, output: &mut Vec<u8>) -> Result<(), rustls::Error> {
+    let start = output.len();
+    let mut room = CHUNK_BYTES / 2;
+    loop {
+        output.resize(start + room, 0);
+        match data.encode(&mut output[start..]) {
+            Ok(bytes) => {
+                output.truncate(start + bytes);
+                return Ok(());
+            }
+            Err(EncodeError::InsufficientSize(InsufficientSizeError { required_size }))
+                if required_size > room =>
+            {
+                room = required_size;
+            }
+            Err(error) => {
+                output.truncate(start);
+                return Err(rustls::Error::General(error.to_string()));
+            }
+        }
+    }
+}

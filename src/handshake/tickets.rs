@@ -1,0 +1,162 @@
+//! Stateless session tickets that never outlive what they rest on.
+//!
+//! rustls' ticketer encrypts and rotates its keys; what it encrypts for us begins with a header
+//! that binds the session to its listener, to the trust policy that admitted the client, and to
+//! the time when the client proved who it is. A ticket that doesn't fit is vetoed before rustls
+//! resumes anything: the client gets a full handshake, and its refusal there if it is due.
+
+use std::{sync::Arc, time::Duration};
+
+use rustls::server::ProducesTickets;
+use rustls_pki_types::UnixTime;
+
+use super::context::{self, Context, Lineage};
+use crate::metrics::ResumptionOutcome;
+
+/// How long a session may be resumed after the client proved who it is, however often it is
+/// resumed on the way.
+pub const MAX_SESSION_AGE: Duration = Duration::from_secs(12 * 3600);
+
+/// SHA-256 of all that a listener's decision depends on.
+pub(super) type PolicyTag = [u8; 32];
+
+/// Tag, time of authentication and end of validity (seconds since 1970, big endian).
+const HEADER_BYTES: usize = 32 + 8 + 8;
+
+/// The tickets of one listener.
+#[derive(Debug)]
+pub(super) struct Tickets {
+    /// Shared by all listeners and generations, so that a reload keeps sessions alive.
+    pub(super) encryption: Arc<dyn ProducesTickets>,
+    pub(super) policy: PolicyTag,
+}
+
+impl Tickets {
+    fn header(&self, lineage: Lineage) -> [u8; HEADER_BYTES] {
+        let mut header = [0; HEADER_BYTES];
+        header[..32].copy_from_slice(&self.policy);
+        header[32..40].copy_from_slice(&lineage.authenticated_at.as_secs().to_be_bytes());
+        header[40..].copy_from_slice(&lineage.valid_until.as_secs().to_be_bytes());
+        header
+    }
+
+    /// The lineage and what rustls encrypted, or `None` if this session must not go on at `now`.
+    fn admit<'a>(&self, plain: &'a [u8], now: UnixTime) -> Option<(Lineage, &'a [u8])> {
+        let (header, session) = plain.split_first_chunk::<HEADER_BYTES>()?;
+        let (policy, times) = header.split_first_chunk::<32>()?;
+        let (authenticated_at, valid_until) = times.split_first_chunk::<8>()?;
+        let time = |bytes: [u8; 8]| {
+            UnixTime::since_unix_epoch(Duration::from_secs(u64::from_be_bytes(bytes)))
+        };
+        let lineage = Lineage {
+            authenticated_at: time(*authenticated_at),
+            valid_until: time(valid_until.try_into().ok()?),
+        };
+        let in_time = now <= lineage.valid_until && now >= lineage.authenticated_at;
+        (policy == &self.policy && in_time).then_some((lineage, session))
+    }
+}
+
+/// When the session that `context` has just agreed on ends.
+fn lineage_of(context: &Context, now: UnixTime) -> Option<Lineage> {
+    if let Some(lineage) = context.lineage {
+        return Some(lineage);
+    }
+    let limit = UnixTime::since_unix_epoch(Duration::from_secs(now.as_secs()) + MAX_SESSION_AGE);
+    let valid_until = match &context.decision {
+        Some(Ok(permit)) => permit.valid_until().map_or(limit, |until| until.min(limit)),
+        Some(Err(_)) => return None,
+        None => limit,
+    };
+    Some(Lineage { authenticated_at: now, valid_until })
+}
+
+impl ProducesTickets for Tickets {
+    fn enabled(&self) -> bool {
+        self.encryption.enabled()
+    }
+
+    fn lifetime(&self) -> u32 {
+        self.encryption.lifetime()
+    }
+
+    fn encrypt(&self, session: &[u8]) -> Option<Vec<u8>> {
+        let lineage = context::current(|context| lineage_of(context, UnixTime::now()))??;
+        let mut plain = zeroize::Zeroizing::new(Vec::with_capacity(HEADER_BYTES + session.len()));
+        plain.extend_from_slice(&self.header(lineage));
+        plain.extend_from_slice(session);
+        self.encryption.encrypt(&plain)
+    }
+
+    fn decrypt(&self, ticket: &[u8]) -> Option<Vec<u8>> {
+        let plain = self.encryption.decrypt(ticket).map(zeroize::Zeroizing::new);
+        let admitted = plain.as_ref().and_then(|plain| self.admit(plain, UnixTime::now()));
+        context::current(|context| {
+            context.lineage = admitted.map(|(lineage, _)| lineage);
+            context.ticket = Some(match (&plain, admitted) {
+                (None, _) => ResumptionOutcome::Unknown,
+                (Some(_), None) => ResumptionOutcome::Vetoed,
+                (Some(_), Some(_)) => ResumptionOutcome::Resumed,
+            });
+        });
+        admitted.map(|(_, session)| session.to_vec())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: u64) -> UnixTime {
+        UnixTime::since_unix_epoch(Duration::from_secs(seconds))
+    }
+
+    fn tickets(policy: u8) -> Tickets {
+        let encryption = rustls::crypto::aws_lc_rs::Ticketer::new().expect("ticketer");
+        Tickets { encryption, policy: [policy; 32] }
+    }
+
+    fn plain(of: &Tickets, authenticated_at: u64, valid_until: u64) -> Vec<u8> {
+        let lineage =
+            Lineage { authenticated_at: at(authenticated_at), valid_until: at(valid_until) };
+        [&of.header(lineage)[..], b"session"].concat()
+    }
+
+    #[test]
+    fn a_session_goes_on_until_the_second_in_which_its_proof_ends() {
+        let ours = tickets(1);
+        let plain = plain(&ours, 1000, 2000);
+        assert_eq!(ours.admit(&plain, at(2000)).expect("in time").1, b"session");
+        assert_eq!(ours.admit(&plain, at(2001)), None);
+    }
+
+    #[test]
+    fn a_ticket_from_the_future_is_vetoed() {
+        let ours = tickets(1);
+        assert_eq!(ours.admit(&plain(&ours, 1000, 2000), at(999)), None);
+    }
+
+    #[test]
+    fn a_ticket_of_another_policy_is_vetoed() {
+        let plain = plain(&tickets(1), 1000, 2000);
+        assert_eq!(tickets(2).admit(&plain, at(1500)), None);
+    }
+
+    #[test]
+    fn a_ticket_too_short_for_its_header_is_vetoed() {
+        assert_eq!(tickets(1).admit(&[1; HEADER_BYTES - 1], at(1)), None);
+    }
+
+    #[test]
+    fn a_resumed_session_keeps_the_lineage_it_came_from() {
+        let lineage = Lineage { authenticated_at: at(10), valid_until: at(20) };
+        let context = Context { lineage: Some(lineage), ..Context::default() };
+        assert_eq!(lineage_of(&context, at(15)), Some(lineage));
+    }
+
+    #[test]
+    fn an_anonymous_session_ends_at_the_maximal_age() {
+        let lineage = lineage_of(&Context::default(), at(100)).expect("a ticket");
+        assert_eq!(lineage.valid_until, at(100 + MAX_SESSION_AGE.as_secs()));
+    }
+}
