@@ -1,1 +1,0 @@
-//! The PROXY protocol header, version 2.
