@@ -113,6 +113,17 @@ impl<'t> Report<'t> {
         }
     }
 
+    /// Notes that the text isn't TOML. What the parser says of the rest of a broken line only
+    /// follows from the first fault.
+    pub(super) fn syntax_error(&self, offset: usize, message: &str) {
+        let line = self.position(offset).0;
+        let known = |error: &ConfigError| error.position.is_some_and(|(known, _)| known == line);
+        if !self.errors.borrow().iter().any(|(_, error)| known(error)) {
+            let at = Place { key: Rc::from(""), offset };
+            self.error(&at, format_args!("not valid TOML: {message}"));
+        }
+    }
+
     /// Notes what is legal but deserves a second look.
     pub(super) fn warn(&self, at: &Place, message: impl fmt::Display) {
         let (line, column) = self.position(at.offset);

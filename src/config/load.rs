@@ -58,11 +58,8 @@ impl Config {
         if !syntax_errors.is_empty() {
             // What is left of a broken document would only raise errors that aren't there.
             for error in syntax_errors {
-                let at = Place {
-                    key: "".into(),
-                    offset: error.span().map_or(text.len(), |span| span.start),
-                };
-                report.error(&at, format_args!("not valid TOML: {}", error.message()));
+                let offset = error.span().map_or(text.len(), |span| span.start);
+                report.syntax_error(offset, error.message());
             }
             return Err(report.into_errors());
         }

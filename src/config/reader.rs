@@ -285,7 +285,12 @@ impl<'t> Reader<'t> {
         match parse(text.value) {
             Ok(value) => Some(Located { value, at: text.at }),
             Err(error) => {
-                self.report.error(&text.at, format_args!("found {:?}; {error}", text.value));
+                let found = format!("{:?}", text.value);
+                if error.starts_with(&found) {
+                    self.report.error(&text.at, error);
+                } else {
+                    self.report.error(&text.at, format_args!("found {found}; {error}"));
+                }
                 None
             }
         }
