@@ -3,11 +3,28 @@
 //! A [`Config`] that exists is valid: files are read, certificates parsed, keys matched, names
 //! resolved to what they refer to. There is no later check of the same thing.
 
+mod certificates;
+mod errors;
+mod files;
+mod listeners;
+mod load;
+mod peers;
+mod reader;
+mod summary;
+#[cfg(test)]
+mod tests;
+mod tls;
+mod values;
+
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::CertificateDer;
 
+pub use self::{
+    errors::{ConfigError, ConfigErrors},
+    files::{Disk, FileData, Files},
+};
 use crate::name::NamePattern;
 
 /// Everything that one generation of the appliance serves.
@@ -116,6 +133,8 @@ pub struct TrustProfile {
     pub common_name: bool,
     /// `max_intermediates` between the peer's certificate and the anchor, 0 to 8, default 4.
     pub max_intermediates: usize,
+    /// `shared`: its names may overlap those of other profiles that say so too. Default false.
+    pub shared: bool,
 }
 
 /// One trust anchor.

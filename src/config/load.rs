@@ -1,0 +1,190 @@
+//! From a file to a [`Config`]: the whole of it is walked, then either all errors or a
+//! configuration come out.
+
+use std::{
+    path::Path,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use toml::de::DeTable;
+
+use super::{
+    Admin, Config, ConfigErrors, Limits, Log, LogFormat, LogLevel, Workers,
+    certificates::Surroundings,
+    errors::{Place, Report},
+    files::{Disk, Files},
+    listeners, peers,
+    reader::Reader,
+    values::{parse_cpus, parse_listen_or_off},
+};
+
+/// Where metrics are served unless the configuration says otherwise.
+const ADMIN_LISTEN_DEFAULT: &str = "127.0.0.1:9464";
+
+impl Config {
+    /// Reads the file, and every file that it names, by the clock of this host.
+    ///
+    /// # Errors
+    /// Everything that is wrong, each with file, line, and column.
+    pub fn load(path: &Path) -> Result<Self, ConfigErrors> {
+        let data = Disk.read(path).map_err(|error| {
+            let message = format!("can't be read: {error}; it takes a readable TOML file");
+            ConfigErrors::of_file(path, message)
+        })?;
+        let text = std::str::from_utf8(&data.bytes).map_err(|error| {
+            let line = data.bytes[..error.valid_up_to()].split(|byte| *byte == b'\n').count();
+            ConfigErrors::of_file(path, format!("line {line} is not UTF-8; TOML is UTF-8 text"))
+        })?;
+        // A clock before 1970 makes every certificate not yet valid: an error, as it should be.
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        Self::parse(text, path, &Disk, i64::try_from(now).unwrap_or(i64::MAX))
+    }
+
+    /// Reads `text` as if it stood in the file `source`, whose folder relative paths are
+    /// relative to. The files that it names come from `files`; `now` is in seconds since 1970.
+    /// No I/O but that of `files`, no clock: for tests and fuzzing.
+    ///
+    /// # Errors
+    /// Everything that is wrong, each with file, line, and column.
+    pub fn parse(
+        text: &str,
+        source: &Path,
+        files: &dyn Files,
+        now: i64,
+    ) -> Result<Self, ConfigErrors> {
+        let report = Report::new(source, text);
+        let (document, syntax_errors) = DeTable::parse_recoverable(text);
+        if !syntax_errors.is_empty() {
+            // What is left of a broken document would only raise errors that aren't there.
+            for error in syntax_errors {
+                let offset = error.span().map_or(text.len(), |span| span.start);
+                report.syntax_error(offset, error.message());
+            }
+            return Err(report.into_errors());
+        }
+        let base_dir = source.parent().unwrap_or(Path::new(""));
+        let around = Surroundings { report: &report, files, base_dir, now };
+        let mut root = Reader::root(&report, document.get_ref());
+
+        let workers = read_workers(root.table("workers"));
+        let admin = read_admin(root.table("admin"));
+        let log = read_log(root.table("log"));
+        let limits = read_limits(root.table("limits"));
+        let profiles = peers::read_profiles(around, &mut root);
+        let peer_sets = peers::read_peers(&mut root, &profiles);
+        let backends = listeners::read_backends(&mut root);
+        let admin_at = admin.listen.map(|address| (address, admin.at.clone()));
+        let listeners =
+            listeners::read_listeners(around, &mut root, &peer_sets, &backends, admin_at);
+        root.finish();
+
+        let trust = profiles.into_iter().map(|(_, draft)| draft.profile);
+        let trust = trust.map(|profile| (Arc::clone(&profile.name), profile)).collect();
+        let peers = peer_sets.into_iter().filter_map(|(_, draft)| draft.set);
+        let peers = peers.map(|set| (Arc::clone(&set.name), set)).collect();
+        let backends = backends.into_iter().map(|(_, draft)| draft.backend);
+        let backends = backends.map(|backend| (Arc::clone(&backend.name), backend)).collect();
+        Ok(Self {
+            source: source.to_owned(),
+            workers,
+            admin: Admin { listen: admin.listen },
+            log,
+            limits,
+            trust,
+            peers,
+            backends,
+            listeners,
+            warnings: report.finish()?,
+        })
+    }
+}
+
+fn read_workers(reader: Option<Reader<'_>>) -> Workers {
+    let Some(mut reader) = reader else { return Workers { cpus: None } };
+    let cpus = reader.parsed("cpus", parse_cpus).and_then(|cpus| cpus.value);
+    reader.finish();
+    Workers { cpus }
+}
+
+struct AdminDraft {
+    listen: Option<std::net::SocketAddr>,
+    /// Where the address stands; `None` if it is the default.
+    at: Option<Place>,
+}
+
+fn read_admin(reader: Option<Reader<'_>>) -> AdminDraft {
+    let default = AdminDraft { listen: ADMIN_LISTEN_DEFAULT.parse().ok(), at: None };
+    let Some(mut reader) = reader else { return default };
+    let listen = reader.parsed("listen", parse_listen_or_off);
+    let report = reader.report();
+    reader.finish();
+    let Some(listen) = listen else { return default };
+    if let Some(address) = listen.value.filter(|address| !address.ip().is_loopback()) {
+        let problem = "is open to other hosts and asks for no password; 127.0.0.1 is safer";
+        report.warn(&listen.at, format_args!("{address} {problem}"));
+    }
+    AdminDraft { listen: listen.value, at: Some(listen.at) }
+}
+
+fn read_log(reader: Option<Reader<'_>>) -> Log {
+    const FORMATS: [(&str, LogFormat); 2] = [("text", LogFormat::Text), ("json", LogFormat::Json)];
+    const LEVELS: [(&str, LogLevel); 4] = [
+        ("error", LogLevel::Error),
+        ("warn", LogLevel::Warn),
+        ("info", LogLevel::Info),
+        ("debug", LogLevel::Debug),
+    ];
+    let mut log = Log { format: LogFormat::Text, level: LogLevel::Info, connections: true };
+    let Some(mut reader) = reader else { return log };
+    if let Some(format) = reader.word("format", &FORMATS) {
+        log.format = format.value;
+    }
+    if let Some(level) = reader.word("level", &LEVELS) {
+        log.level = level.value;
+    }
+    if let Some(connections) = reader.boolean("connections") {
+        log.connections = connections;
+    }
+    reader.finish();
+    log
+}
+
+fn read_limits(reader: Option<Reader<'_>>) -> Limits {
+    /// More than the ports and memory of any host would carry.
+    const CONNECTIONS_MAX: usize = 10_000_000;
+    const HANDSHAKES_MAX: usize = 1_000_000;
+    let mut limits = Limits {
+        max_connections: 100_000,
+        max_handshakes: 4096,
+        handshake_timeout: Duration::from_secs(10),
+        idle_timeout: Some(Duration::from_secs(3600)),
+        max_lifetime: None,
+        half_open_timeout: Duration::from_secs(60),
+        drain_timeout: Duration::from_secs(30),
+    };
+    let Some(mut reader) = reader else { return limits };
+    if let Some(count) = reader.integer("max_connections", 1..=CONNECTIONS_MAX) {
+        limits.max_connections = count;
+    }
+    if let Some(count) = reader.integer("max_handshakes", 1..=HANDSHAKES_MAX) {
+        limits.max_handshakes = count;
+    }
+    if let Some(time) = reader.duration("handshake_timeout") {
+        limits.handshake_timeout = time;
+    }
+    if let Some(time) = reader.duration_or_off("idle_timeout") {
+        limits.idle_timeout = time;
+    }
+    if let Some(time) = reader.duration_or_off("max_lifetime") {
+        limits.max_lifetime = time;
+    }
+    if let Some(time) = reader.duration("half_open_timeout") {
+        limits.half_open_timeout = time;
+    }
+    if let Some(time) = reader.duration("drain_timeout") {
+        limits.drain_timeout = time;
+    }
+    reader.finish();
+    limits
+}

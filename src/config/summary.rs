@@ -1,0 +1,185 @@
+//! What `check` prints: the configuration as it will be served, in words.
+
+use std::{
+    fmt::{self, Display},
+    time::Duration,
+};
+
+use super::{
+    Backend, ClientAuth, Config, Listener, LogFormat, LogLevel, PeerSet, ProxyProtocol,
+    ServerAddress, SniPolicy, TrustProfile,
+    certificates::date,
+    files::CertificateFacts,
+    tls::{group_name, suite_name, version_name},
+};
+
+/// Width of the column of labels.
+const LABEL_WIDTH: usize = 14;
+
+impl Config {
+    /// What would be served, for people: listeners with their addresses, certificates, peers,
+    /// and backends. The same configuration and files always give the same text; it ends with
+    /// a newline.
+    pub fn summary(&self) -> String {
+        Summary(self).to_string()
+    }
+}
+
+struct Summary<'c>(&'c Config);
+
+impl Display for Summary<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let config = self.0;
+        line(f, "configuration", config.source.display())?;
+        match &config.workers.cpus {
+            None => line(f, "workers", "one on each CPU that the process may use")?,
+            Some(cpus) => line(f, "workers", format_args!("one each on CPU {}", join(cpus)))?,
+        }
+        match config.admin.listen {
+            None => line(f, "admin", "off")?,
+            Some(address) => line(f, "admin", address)?,
+        }
+        log(f, config)?;
+        limits(f, config)?;
+        for listener in &config.listeners {
+            writeln!(f)?;
+            describe_listener(f, listener)?;
+        }
+        for profile in config.trust.values() {
+            writeln!(f)?;
+            describe_profile(f, profile)?;
+        }
+        Ok(())
+    }
+}
+
+fn log(f: &mut fmt::Formatter<'_>, config: &Config) -> fmt::Result {
+    let format = match config.log.format {
+        LogFormat::Text => "text",
+        LogFormat::Json => "json",
+    };
+    let level = match config.log.level {
+        LogLevel::Error => "error",
+        LogLevel::Warn => "warn",
+        LogLevel::Info => "info",
+        LogLevel::Debug => "debug",
+    };
+    let connections = if config.log.connections { "a line" } else { "no line" };
+    line(f, "log", format_args!("{format}, from level {level}, {connections} for a connection"))
+}
+
+fn limits(f: &mut fmt::Formatter<'_>, config: &Config) -> fmt::Result {
+    let limits = &config.limits;
+    let or_off = |time: Option<Duration>| time.map_or("off".to_owned(), duration);
+    line(f, "connections", format_args!("at most {}", limits.max_connections))?;
+    let timeout = duration(limits.handshake_timeout);
+    line(f, "handshakes", format_args!("at most {}, {timeout} each", limits.max_handshakes))?;
+    line(
+        f,
+        "times",
+        format_args!(
+            "idle {}, lifetime {}, half-open {}, drain {}",
+            or_off(limits.idle_timeout),
+            or_off(limits.max_lifetime),
+            duration(limits.half_open_timeout),
+            duration(limits.drain_timeout)
+        ),
+    )
+}
+
+fn describe_listener(f: &mut fmt::Formatter<'_>, listener: &Listener) -> fmt::Result {
+    writeln!(f, "listener {}", listener.name)?;
+    line(f, "  address", join(&listener.listen))?;
+    let clients = match listener.client_auth {
+        ClientAuth::Required => "must show a certificate",
+        ClientAuth::Optional => "may show a certificate",
+        ClientAuth::None => "are not asked for a certificate",
+    };
+    line(f, "  clients", clients)?;
+    for peers in &listener.peers {
+        describe_peers(f, peers)?;
+    }
+    for certificate in &listener.certificates {
+        let names = match certificate.dns_names.as_slice() {
+            [] => "no DNS name".to_owned(),
+            names => names.join(", "),
+        };
+        let file = certificate.chain_file.display();
+        let until = date(certificate.not_after);
+        line(f, "  certificate", format_args!("{file} until {until}: {names}"))?;
+    }
+    let sni = match listener.sni {
+        SniPolicy::Default => "any name; the first certificate unless another one has it",
+        SniPolicy::Strict => "only names of the certificates",
+    };
+    line(f, "  sni", sni)?;
+    if !listener.alpn.is_empty() {
+        line(f, "  alpn", join(listener.alpn.iter().map(|protocol| protocol.escape_debug())))?;
+    }
+    let tls = &listener.tls;
+    line(f, "  tls", join(tls.versions.iter().map(|version| version_name(*version))))?;
+    line(f, "  suites", join(tls.cipher_suites.iter().map(|suite| suite_name(*suite))))?;
+    line(f, "  groups", join(tls.groups.iter().map(|group| group_name(group.name()))))?;
+    describe_backend(f, &listener.backend)
+}
+
+fn describe_peers(f: &mut fmt::Formatter<'_>, peers: &PeerSet) -> fmt::Result {
+    let (name, trust, names) = (&peers.name, &peers.trust.name, join(&peers.names));
+    line(f, "  peers", format_args!("{name} by trust {trust}: {names}"))?;
+    if !peers.blocked.is_empty() {
+        line(f, "", format_args!("{name} but never {}", join(&peers.blocked)))?;
+    }
+    Ok(())
+}
+
+fn describe_backend(f: &mut fmt::Formatter<'_>, backend: &Backend) -> fmt::Result {
+    let servers = backend.servers.iter().map(|server| match server {
+        ServerAddress::Tcp(address) => address.to_string(),
+        ServerAddress::Unix(path) => format!("unix:{}", path.display()),
+    });
+    let header = match backend.proxy_protocol {
+        ProxyProtocol::Off => "no PROXY header",
+        ProxyProtocol::V2 => "PROXY header v2",
+    };
+    let timeout = duration(backend.connect_timeout);
+    let (name, servers) = (&backend.name, join(servers));
+    line(f, "  backend", format_args!("{name}: {servers} ({header}, dialled for {timeout})"))
+}
+
+fn describe_profile(f: &mut fmt::Formatter<'_>, profile: &TrustProfile) -> fmt::Result {
+    use super::EkuRule::{Client, Either, Server};
+    writeln!(f, "trust {}", profile.name)?;
+    for ca in &profile.ca {
+        let file = ca.file.display();
+        // Every anchor was parsed when it was loaded.
+        if let Ok(facts) = CertificateFacts::parse(&ca.der) {
+            let (until, subject) = (date(facts.not_after), facts.subject);
+            line(f, "  ca", format_args!("{file} until {until}: {subject}"))?;
+        }
+    }
+    let shared = if profile.shared { " (shared with other profiles)" } else { "" };
+    line(f, "  names", format_args!("{}{shared}", join(&profile.names)))?;
+    let eku = match profile.eku {
+        Client => "clientAuth",
+        Server => "serverAuth",
+        Either => "clientAuth or serverAuth",
+    };
+    line(f, "  key usage", eku)?;
+    if profile.common_name {
+        line(f, "  common name", "counts where there is no subjectAltName")?;
+    }
+    line(f, "  chain", format_args!("at most {} intermediates", profile.max_intermediates))?;
+    line(f, "  revocation", "off")
+}
+
+fn line(f: &mut fmt::Formatter<'_>, label: &str, value: impl Display) -> fmt::Result {
+    writeln!(f, "{label:<LABEL_WIDTH$} {value}")
+}
+
+fn join<T: Display>(items: impl IntoIterator<Item = T>) -> String {
+    items.into_iter().map(|item| item.to_string()).collect::<Vec<_>>().join(", ")
+}
+
+fn duration(time: Duration) -> String {
+    humantime::format_duration(time).to_string()
+}

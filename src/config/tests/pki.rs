@@ -1,0 +1,111 @@
+//! Certificates and keys for the tests, made once, and a file system that holds only them.
+
+use std::{collections::BTreeMap, io, path::Path, sync::OnceLock};
+
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, date_time_ymd,
+};
+use zeroize::Zeroizing;
+
+use crate::config::{FileData, Files};
+
+/// 2026-06-01: within the validity of what isn't made to be expired.
+pub(super) const NOW: i64 = 1_780_272_000;
+
+pub(super) struct MemoryFiles(BTreeMap<String, (Vec<u8>, u32)>);
+
+impl Files for MemoryFiles {
+    fn read(&self, path: &Path) -> io::Result<FileData> {
+        let (bytes, mode) = path
+            .strip_prefix("conf")
+            .ok()
+            .and_then(|path| self.0.get(path.to_str()?))
+            .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "no such file"))?;
+        Ok(FileData { bytes: Zeroizing::new(bytes.clone()), mode: *mode })
+    }
+}
+
+pub(super) fn pki() -> &'static MemoryFiles {
+    static PKI: OnceLock<MemoryFiles> = OnceLock::new();
+    PKI.get_or_init(make)
+}
+
+fn params(common_name: &str, dns_names: &[&str]) -> CertificateParams {
+    let dns_names: Vec<String> = dns_names.iter().map(|name| (*name).to_owned()).collect();
+    let mut params = CertificateParams::new(dns_names).unwrap();
+    params.distinguished_name.push(DnType::CommonName, common_name);
+    params.not_before = date_time_ymd(2026, 1, 1);
+    params.not_after = date_time_ymd(2027, 1, 1);
+    params
+}
+
+fn ca_params(common_name: &str) -> CertificateParams {
+    let mut params = params(common_name, &[]);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params
+}
+
+fn make() -> MemoryFiles {
+    let mut files = BTreeMap::new();
+    let mut put = |name: &str, bytes: Vec<u8>| {
+        let mode = if name == "open.key" { 0o644 } else { 0o600 };
+        files.insert(name.to_owned(), (bytes, mode));
+    };
+    let (ca_key, own_key) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
+    let self_signed = |params: CertificateParams| params.self_signed(&ca_key).unwrap();
+
+    let ca = self_signed(ca_params("Contoso Root"));
+    put("ca.pem", ca.pem().into());
+    put("ca.der", ca.der().to_vec());
+    put("empty.pem", Vec::new());
+    put("garbage.pem", b"-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n".to_vec());
+    put("not-x509.pem", b"-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n".to_vec());
+    put("crl.pem", b"-----BEGIN X509 CRL-----\nMAA=\n-----END X509 CRL-----\n".to_vec());
+    put("ca-with-key.pem", format!("{}{}", ca.pem(), ca_key.serialize_pem()).into());
+    let mut expired = ca_params("Old Root");
+    expired.not_after = date_time_ymd(2026, 5, 31);
+    let expired = self_signed(expired);
+    put("expired-ca.pem", expired.pem().into());
+    put("ca-and-expired.pem", format!("{}{}", ca.pem(), expired.pem()).into());
+    let mut future = ca_params("Next Root");
+    future.not_before = date_time_ymd(2026, 7, 1);
+    put("future-ca.pem", self_signed(future).pem().into());
+    let mut no_sign = ca_params("No Sign");
+    no_sign.key_usages = vec![KeyUsagePurpose::CrlSign];
+    put("no-sign-ca.pem", self_signed(no_sign).pem().into());
+
+    let issuer = Issuer::new(ca_params("Contoso Root"), &ca_key);
+    let issue = |params: CertificateParams| params.signed_by(&own_key, &issuer).unwrap();
+    let own = issue(params("own", &["Pool01.Contoso.Test", "*.apps.contoso.test"]));
+    put("own.pem", own.pem().into());
+    put("own-and-key.pem", format!("{}{}", own.pem(), own_key.serialize_pem()).into());
+    put("own-with-ca.pem", format!("{}{}", own.pem(), ca.pem()).into());
+    put("reversed.pem", format!("{}{}", ca.pem(), own.pem()).into());
+    put("own-with-stranger.pem", format!("{}{}", own.pem(), own.pem()).into());
+    put("own-with-expired.pem", format!("{}{}", own.pem(), expired.pem()).into());
+    put("too-long.pem", own.pem().repeat(17).into());
+    put("nameless.pem", issue(params("nameless", &[])).pem().into());
+    let mut old = params("old", &["old.contoso.test"]);
+    old.not_after = date_time_ymd(2026, 5, 31);
+    put("old.pem", issue(old).pem().into());
+    let mut early = params("early", &["early.contoso.test"]);
+    early.not_before = date_time_ymd(2026, 7, 1);
+    put("early.pem", issue(early).pem().into());
+    let mut client = params("client", &["client.contoso.test"]);
+    client.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    put("client.pem", issue(client).pem().into());
+
+    let key = own_key.serialize_pem();
+    put("own.key", key.clone().into());
+    put("open.key", key.clone().into());
+    put("other.key", KeyPair::generate().unwrap().serialize_pem().into());
+    put("two.key", key.repeat(2).into());
+    put("encrypted.key", key.replace("PRIVATE", "ENCRYPTED PRIVATE").into());
+    let legacy = "BEGIN EC PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00\n";
+    let legacy = key.replace("BEGIN PRIVATE KEY-----", legacy).replace("END P", "END EC P");
+    put("legacy.key", legacy.into());
+    put("odd.key", b"-----BEGIN PRIVATE KEY-----\nMAA=\n-----END PRIVATE KEY-----\n".to_vec());
+    MemoryFiles(files)
+}
