@@ -19,5 +19,7 @@ pub mod metrics;
 pub mod name;
 pub mod proxy;
 pub mod record;
+pub mod relay;
 pub mod ring;
+pub mod sessions;
 pub mod trust;

@@ -9,7 +9,6 @@ use rustls::{
     server::{NoServerSessionStorage, ProducesTickets, WebPkiClientVerifier},
     version::{TLS12, TLS13},
 };
-use zeroize::Zeroizing;
 
 use super::{
     certificates::Certificates,
@@ -19,6 +18,7 @@ use super::{
 };
 use crate::{
     config::{ClientAuth, Listener, TlsVersion},
+    record::TrafficSecretsCapture,
     trust::Policy,
 };
 
@@ -95,20 +95,12 @@ fn policy_tag(listener: &Listener) -> PolicyTag {
 #[derive(Debug)]
 struct SecretCapture;
 
-const CLIENT_SECRET: &str = "CLIENT_TRAFFIC_SECRET_0";
-const SERVER_SECRET: &str = "SERVER_TRAFFIC_SECRET_0";
-
 impl KeyLog for SecretCapture {
     fn will_log(&self, label: &str) -> bool {
-        matches!(label, CLIENT_SECRET | SERVER_SECRET)
+        TrafficSecretsCapture::wants(label)
     }
 
     fn log(&self, label: &str, _client_random: &[u8], secret: &[u8]) {
-        let secret = Some(Zeroizing::new(secret.to_vec()));
-        context::current(|context| match label {
-            CLIENT_SECRET => context.client_secret = secret,
-            SERVER_SECRET => context.server_secret = secret,
-            _ => {}
-        });
+        context::current(|context| context.secrets.note(label, secret));
     }
 }

@@ -8,10 +8,10 @@
 use std::cell::RefCell;
 
 use rustls_pki_types::UnixTime;
-use zeroize::Zeroizing;
 
 use crate::{
     metrics::ResumptionOutcome,
+    record::TrafficSecretsCapture,
     trust::{Permit, Refused},
 };
 
@@ -28,9 +28,8 @@ pub(super) struct Context {
     pub(super) ticket: Option<ResumptionOutcome>,
     /// The ticket that was accepted.
     pub(super) lineage: Option<Lineage>,
-    /// The TLS 1.3 traffic secrets of client and server (RFC 8446 §7.1).
-    pub(super) client_secret: Option<Zeroizing<Vec<u8>>>,
-    pub(super) server_secret: Option<Zeroizing<Vec<u8>>>,
+    /// The TLS 1.3 traffic secrets (RFC 8446 §7.1), for the record layer's key updates.
+    pub(super) secrets: TrafficSecretsCapture,
 }
 
 /// How a session descends from a handshake with certificates.

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use rustls::{
-    ServerConfig,
+    ProtocolVersion, ServerConfig,
     server::UnbufferedServerConnection,
     unbuffered::{
         ConnectionState, EncodeError, EncodeTlsData, InsufficientSizeError, UnbufferedStatus,
@@ -129,7 +129,9 @@ impl Machine {
             Ok(ConnectionState::TransmitTlsData(data)) => {
                 data.done();
                 // What TLS 1.3 says after its handshake is a ticket, which isn't urgent.
-                handshaking.then_some(Step::Write)
+                let urgent = handshaking
+                    || self.connection.protocol_version() != Some(ProtocolVersion::TLSv1_3);
+                urgent.then_some(Step::Write)
             }
             Ok(ConnectionState::BlockedHandshake) => Some(Step::Read),
             Ok(ConnectionState::ReadTraffic(mut traffic)) => {

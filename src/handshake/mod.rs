@@ -9,26 +9,27 @@ mod preamble;
 mod tickets;
 mod verifier;
 
-use std::{io, rc::Rc, sync::Arc};
+use std::{rc::Rc, sync::Arc};
 
 use rustls::{
-    AlertDescription, HandshakeKind as RustlsKind, ProtocolVersion, ServerConfig,
-    SupportedCipherSuite, kernel::KernelConnection, server::ServerConnectionData,
+    HandshakeKind as RustlsKind, ProtocolVersion, ServerConfig,
+    SupportedCipherSuite,
 };
 use rustls_pki_types::{CertificateDer, UnixTime};
 
 pub use config::{server_config, ticket_encryption};
-pub use failure::{Failure, FailureKind};
+pub use failure::Failure;
+
 pub use machine::{MAX_CLIENT_HELLO_BYTES, MAX_FLIGHT_BYTES};
 pub use preamble::NotTls;
 pub use tickets::MAX_SESSION_AGE;
 
-use context::Context;
+use failure::End;
 use machine::{Machine, Step};
 
 use crate::{
     metrics::{HandshakeKind, ResumptionOutcome, VersionLabel},
-    record::{RecordLayer, Side, TrafficSecrets},
+    record::{RecordLayer, Side},
     ring::{Io, Socket},
     trust::{Permit, Policy},
 };
@@ -84,67 +85,157 @@ pub async fn perform(
 ) -> Result<Established, Failure> {
     let mut machine =
         Machine::new(config.clone()).map_err(|error| Failure::internal(error.to_string()))?;
-    match drive(client, &mut machine).await {
-        Ok(()) => {}
-        Err(kind) => {
-            // Best effort: a client that doesn't read its alert goes without.
-            let _ = client.try_write(&machine.output);
-            return Err(failure::describe(kind, machine));
-        }
+    let concluded = match drive(client, &mut machine).await {
+        Ok(()) => conclude(machine, policy),
+        Err(end) => Err(Failure::describe(end, machine)),
+    };
+    if let Err(failure) = &concluded {
+        // Best effort: a client that doesn't read its alert goes without.
+        let _ = client.try_write(&failure.farewell);
     }
-    let mut established = conclude(machine, policy)?;
-    match established.permit {
-        Ok(permit) => Ok(Established { permit, ..established.rest }),
-        Err(refused) => {
-            let alert = refused.reason.alert();
-            let rest = &mut established.rest;
-            if rest.record.write_fatal_alert(alert, &mut rest.ticket).is_ok() {
-                let _ = client.try_write(&rest.ticket);
-            }
-            Err(Failure::refused_after_resumption(refused, established.rest.agreed))
-        }
-    }
+    concluded
 }
 
 /// Moves bytes between the client and the machine until it is done.
-async fn drive(client: &Rc<Socket>, machine: &mut Machine) -> Result<(), FailureKind> {
+async fn drive(client: &Rc<Socket>, machine: &mut Machine) -> Result<(), End> {
     loop {
         read(client, machine).await?;
         loop {
             match machine.step() {
                 Step::Read => break,
-                Step::Done if machine.is_ticket_only() => return Ok(()),
-                Step::Done => {
-                    write(client, machine).await?;
-                    return Ok(());
-                }
+                Step::Done => return Ok(()),
                 Step::Write => write(client, machine).await?,
-                Step::Failed(error) => return Err(FailureKind::Tls(error)),
+                Step::Failed(error) => return Err(End::Tls(error)),
             }
         }
     }
 }
 
-async fn write(client: &Rc<Socket>, machine: &mut Machine) -> Result<(), FailureKind> {
-    client.write_all(&machine.output).await.map_err(FailureKind::Io)?;
+async fn write(client: &Rc<Socket>, machine: &mut Machine) -> Result<(), End> {
+    client.write_all(&machine.output).await.map_err(End::Io)?;
     machine.output.clear();
     Ok(())
 }
 
 /// Reads once, waiting if there is nothing yet.
-async fn read(client: &Rc<Socket>, machine: &mut Machine) -> Result<(), FailureKind> {
+async fn read(client: &Rc<Socket>, machine: &mut Machine) -> Result<(), End> {
     loop {
-        let space = machine.space().map_err(|_| FailureKind::TooLong)?;
-        match client.try_read(space).map_err(FailureKind::Io)? {
-            Io::Bytes(0) => return Err(FailureKind::Eof),
+        let space = machine.space().map_err(|_| End::TooLong)?;
+        match client.try_read(space).map_err(End::Io)? {
+            Io::Bytes(0) => return Err(End::Eof),
             Io::Bytes(bytes) => {
                 machine.received(bytes);
                 if machine.is_fresh() {
-                    preamble::judge(machine.unread()).map_err(FailureKind::NotTls)?;
+                    preamble::judge(machine.unread()).map_err(End::NotTls)?;
                 }
                 return Ok(());
             }
-            Io::WouldBlock => client.readable().await.map_err(FailureKind::Io)?,
+            Io::WouldBlock => client.readable().await.map_err(End::Io)?,
         }
+    }
+}
+
+/// Takes the connection over from rustls, and decides about a client that showed no certificate
+/// in this handshake: an anonymous one, or one that resumed a session.
+fn conclude(mut machine: Machine, policy: &Policy) -> Result<Established, Failure> {
+    let facts = Facts::of(&mut machine);
+    let certificates = machine.connection.peer_certificates().unwrap_or_default();
+    let decision = match (machine.context.as_mut().and_then(|c| c.decision.take()), certificates) {
+        (Some(decision), _) => decision,
+        (None, []) => policy.without_certificate(),
+        (None, chain) if facts.kind == HandshakeKind::Resumed => {
+            policy.decide(chain, UnixTime::now())
+        }
+        (None, _) => return Err(Failure::internal("a certificate nobody decided about".into())),
+    };
+    let certificate = certificates.first().cloned();
+    let agreed = Agreed::of(&machine, &facts)?;
+    let mut secrets = machine.context.take().map(|context| context.secrets).unwrap_or_default();
+    let mut ticket = std::mem::take(&mut machine.output);
+    let early = std::mem::take(&mut machine.early);
+    let unread = machine.unread().to_vec();
+    let closed = machine.closed;
+    let (extracted, _) = machine
+        .connection
+        .dangerous_into_kernel_connection()
+        .map_err(|error| Failure::internal(error.to_string()))?;
+    let mut record =
+        RecordLayer::new(Side::Server, agreed.cipher_suite, extracted, secrets.take())
+            .map_err(|error| Failure::internal(error.to_string()))?;
+    match decision {
+        Ok(permit) => Ok(Established {
+            permit,
+            agreed,
+            server_name: facts.server_name,
+            certificate,
+            record,
+            early,
+            unread,
+            closed,
+            ticket,
+            resumption: facts.resumption,
+        }),
+        Err(refused) => {
+            // Without an alert the client just sees the connection end.
+            let _ = record.write_fatal_alert(refused.reason.alert(), &mut ticket);
+            Err(Failure { facts, farewell: ticket, ..Failure::refused(refused) })
+        }
+    }
+}
+
+/// What is known of a handshake, also of one that failed.
+#[derive(Debug, Clone)]
+pub struct Facts {
+    /// The client's SNI.
+    pub server_name: Option<Box<str>>,
+    /// Full or resumed, as far as that was known.
+    pub kind: HandshakeKind,
+    /// The version, as far as that was known.
+    pub version: VersionLabel,
+    /// What became of a ticket that the client offered.
+    pub resumption: Option<ResumptionOutcome>,
+}
+
+impl Facts {
+    fn of(machine: &mut Machine) -> Self {
+        let connection = &machine.connection;
+        let kind = match connection.handshake_kind() {
+            Some(RustlsKind::Resumed) => HandshakeKind::Resumed,
+            Some(_) => HandshakeKind::Full,
+            None => HandshakeKind::None,
+        };
+        let version = match connection.protocol_version() {
+            Some(ProtocolVersion::TLSv1_3) => VersionLabel::V13,
+            Some(ProtocolVersion::TLSv1_2) => VersionLabel::V12,
+            _ => VersionLabel::None,
+        };
+        let (server_name, ticket) = machine
+            .context
+            .as_mut()
+            .map_or((None, None), |context| (context.server_name.take(), context.ticket));
+        // A session may fit us and still not the client's other offers.
+        let resumption = match (ticket, kind) {
+            (Some(ResumptionOutcome::Resumed), HandshakeKind::Full) => {
+                Some(ResumptionOutcome::Vetoed)
+            }
+            (ticket, _) => ticket,
+        };
+        Self { server_name, kind, version, resumption }
+    }
+}
+
+impl Agreed {
+    fn of(machine: &Machine, facts: &Facts) -> Result<Self, Failure> {
+        let connection = &machine.connection;
+        let cipher_suite = connection
+            .negotiated_cipher_suite()
+            .ok_or_else(|| Failure::internal("no cipher suite after the handshake".into()))?;
+        Ok(Self {
+            version: facts.version,
+            cipher_suite,
+            group: connection.negotiated_key_exchange_group().map(|group| group.name()),
+            kind: facts.kind,
+            alpn: connection.alpn_protocol().map(Into::into),
+        })
     }
 }

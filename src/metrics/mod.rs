@@ -49,8 +49,10 @@ impl Metrics {
     pub fn new() -> Result<Self, BuildError> {
         let mut builder = PrometheusBuilder::new();
         for metric in ALL.iter().filter(|metric| metric.kind == Kind::Histogram) {
-            builder = builder
-                .set_buckets_for_metric(Matcher::Full(metric.name.to_owned()), &LATENCY_BUCKETS_S)?;
+            builder = builder.set_buckets_for_metric(
+                Matcher::Full(metric.name.to_owned()),
+                &LATENCY_BUCKETS_S,
+            )?;
         }
         let recorder = builder.build_recorder();
         for metric in ALL {

@@ -1,0 +1,118 @@
+//! What goes to the client, in the order in which it was sealed.
+//!
+//! Records must arrive in the order of their sequence numbers. The downward direction sends
+//! batches of data; the upward one has to answer a KeyUpdate, and a session ticket waits from
+//! the handshake. Those small records are sealed at once and wait here: they go ahead of the
+//! next batch, and whoever holds the outbox sends what has gathered meanwhile before letting go.
+
+use std::{
+    cell::{Cell, RefCell},
+    future::poll_fn,
+    io::{self, IoSlice},
+    rc::Rc,
+    task::Poll,
+};
+
+use crate::ring::{Io, Socket};
+
+#[derive(Debug, Default)]
+pub(super) struct Outbox {
+    /// Sealed control records, in order, later than anything being sent.
+    waiting: RefCell<Vec<u8>>,
+    /// Somebody sends.
+    held: Cell<bool>,
+    /// A failed send left a record unfinished on the wire, or may have.
+    broken: Cell<bool>,
+    /// Nobody may begin to send.
+    closed: Cell<bool>,
+}
+
+impl Outbox {
+    /// Adds sealed control records behind everything that was sealed before.
+    pub(super) fn append(&self, sealed: Vec<u8>) {
+        let mut waiting = self.waiting.borrow_mut();
+        if waiting.is_empty() { *waiting = sealed } else { waiting.extend_from_slice(&sealed) }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.borrow().is_empty()
+    }
+
+    /// What waits, for a last direct write.
+    pub(super) fn take(&self) -> Vec<u8> {
+        self.waiting.take()
+    }
+
+    /// Whether the wire may be in the middle of a record.
+    pub(super) fn is_mid_record(&self) -> bool {
+        self.broken.get()
+    }
+
+    /// Lets every later [`Outbox::acquire`] fail.
+    pub(super) fn close(&self) {
+        self.closed.set(true);
+    }
+
+    /// Waits for the right to send. Only the downward direction waits; it is polled after the
+    /// upward one in the same turn, so it sees at once when that lets go.
+    pub(super) async fn acquire(&self) -> io::Result<Hold<'_>> {
+        poll_fn(|_| {
+            if self.closed.get() {
+                return Poll::Ready(Err(io::Error::from_raw_os_error(libc::ECANCELED)));
+            }
+            self.try_acquire().map_or(Poll::Pending, |hold| Poll::Ready(Ok(hold)))
+        })
+        .await
+    }
+
+    /// The right to send, if nobody has it.
+    pub(super) fn try_acquire(&self) -> Option<Hold<'_>> {
+        (!self.held.replace(true)).then_some(Hold(self))
+    }
+}
+
+/// The right to send.
+#[derive(Debug)]
+pub(super) struct Hold<'a>(&'a Outbox);
+
+impl Hold<'_> {
+    /// Sends what waits, then `batch` (which was sealed after it), then what was sealed
+    /// meanwhile.
+    pub(super) async fn send(&self, client: &Rc<Socket>, batch: &[u8]) -> io::Result<()> {
+        self.0.broken.set(true);
+        let first = self.0.take();
+        if first.is_empty() {
+            client.write_all(batch).await?;
+        } else {
+            write_both(client, &first, batch).await?;
+        }
+        loop {
+            let next = self.0.take();
+            if next.is_empty() {
+                break;
+            }
+            client.write_all(&next).await?;
+        }
+        self.0.broken.set(false);
+        Ok(())
+    }
+}
+
+impl Drop for Hold<'_> {
+    fn drop(&mut self) {
+        self.0.held.set(false);
+    }
+}
+
+/// Writes all of two pieces, as one segment where they fit.
+async fn write_both(client: &Rc<Socket>, first: &[u8], second: &[u8]) -> io::Result<()> {
+    let mut written = 0;
+    while written < first.len() {
+        let pieces = [IoSlice::new(&first[written..]), IoSlice::new(second)];
+        match client.try_write_vectored(&pieces)? {
+            Io::Bytes(bytes) => written += bytes,
+            Io::WouldBlock => client.writable().await?,
+        }
+    }
+    client.write_all(&second[written - first.len()..]).await
+}
