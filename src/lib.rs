@@ -15,6 +15,7 @@
 //! [`connection`].
 
 pub mod config;
+pub mod load;
 pub mod name;
 pub mod proxy;
 pub mod record;
