@@ -15,11 +15,10 @@
 //! [`connection`].
 
 pub mod config;
+pub mod load;
 pub mod metrics;
 pub mod name;
 pub mod proxy;
 pub mod record;
-pub mod relay;
 pub mod ring;
-pub mod sessions;
 pub mod trust;
