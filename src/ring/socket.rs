@@ -86,6 +86,19 @@ impl Socket {
         Ok(Accepted { socket, peer })
     }
 
+    /// Takes a connection that the kernel has accepted already, on a socket that is about to be
+    /// closed.
+    ///
+    /// # Errors
+    /// Those of accept(2), `EAGAIN` when there is none left.
+    pub fn accept_waiting(&self) -> io::Result<Accepted> {
+        let listening = self.options();
+        listening.set_nonblocking(true)?;
+        let (socket, peer) = listening.accept()?;
+        let peer = peer.as_socket().ok_or_else(not_ip)?;
+        Ok(Accepted { socket: Self::new(socket.into()), peer })
+    }
+
     /// Connects a fresh socket of `address`' family.
     ///
     /// # Errors

@@ -1,0 +1,114 @@
+//! One generation of the configuration, ready to serve; replaced whole by a reload.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use rustls::{ServerConfig, server::ProducesTickets};
+
+use crate::{
+    backend::Backend,
+    config::{Config, Listener},
+    handshake,
+    metrics::{BackendMetrics, ListenerMetrics, Metrics},
+    sessions::SessionLimits,
+    trust::{Policy, PolicyError, Refusal},
+};
+
+/// One listener of a generation with all that its connections need.
+#[derive(Debug)]
+pub struct Service {
+    /// What the configuration says.
+    pub config: Arc<Listener>,
+    /// Who is admitted.
+    pub policy: Arc<Policy>,
+    /// rustls' configuration.
+    pub tls: Arc<ServerConfig>,
+    /// Where plaintext goes.
+    pub backend: Arc<Backend>,
+    /// Where it is counted.
+    pub metrics: ListenerMetrics,
+    /// How long its connections may do what.
+    pub limits: SessionLimits,
+    /// Whether a line is logged for each connection that ends.
+    pub log_connections: bool,
+}
+
+/// One generation of the configuration.
+#[derive(Debug)]
+pub struct Generation {
+    /// Counts from 1.
+    pub number: u64,
+    /// What it was made from.
+    pub config: Arc<Config>,
+    /// Its listeners, in the order of the configuration.
+    pub services: Vec<Arc<Service>>,
+}
+
+/// A valid configuration that can't be served; each is a gap in the configuration's checks.
+#[derive(Debug, thiserror::Error)]
+pub enum GenerationError {
+    /// The trust profiles of a listener don't make a policy.
+    #[error("listener {listener}: {error}")]
+    Policy {
+        /// Its name.
+        listener: Arc<str>,
+        /// What is wrong.
+        error: PolicyError,
+    },
+    /// rustls refuses the TLS settings of a listener.
+    #[error("listener {listener}: the TLS settings can't be served: {error}")]
+    Tls {
+        /// Its name.
+        listener: Arc<str>,
+        /// What is wrong.
+        error: rustls::Error,
+    },
+}
+
+impl Generation {
+    /// Makes everything that `config` names, and nothing that is visible outside yet.
+    ///
+    /// # Errors
+    /// The first listener that can't be served.
+    pub fn new(
+        number: u64,
+        config: Config,
+        metrics: &Metrics,
+        tickets: &Arc<dyn ProducesTickets>,
+    ) -> Result<Self, GenerationError> {
+        let refusals: Vec<_> = Refusal::ALL.iter().map(|reason| reason.as_str()).collect();
+        let backends: BTreeMap<_, _> = config
+            .backends
+            .iter()
+            .map(|(name, backend)| {
+                let counters = BackendMetrics::new(metrics, name);
+                (name.clone(), Arc::new(Backend::new(backend.clone(), counters)))
+            })
+            .collect();
+        let limits = SessionLimits {
+            handshake: config.limits.handshake_timeout,
+            idle: config.limits.idle_timeout,
+            half_open: config.limits.half_open_timeout,
+            lifetime: config.limits.max_lifetime,
+        };
+        let mut services = Vec::new();
+        for listener in &config.listeners {
+            let policy = Policy::new(listener.client_auth, &listener.peers).map_err(|error| {
+                GenerationError::Policy { listener: listener.name.clone(), error }
+            })?;
+            let policy = Arc::new(policy);
+            let tls = handshake::server_config(listener, &policy, tickets).map_err(|error| {
+                GenerationError::Tls { listener: listener.name.clone(), error }
+            })?;
+            services.push(Arc::new(Service {
+                config: listener.clone(),
+                policy,
+                tls,
+                backend: backends[&listener.backend.name].clone(),
+                metrics: ListenerMetrics::new(metrics, &listener.name, &refusals),
+                limits,
+                log_connections: config.log.connections,
+            }));
+        }
+        Ok(Self { number, config: Arc::new(config), services })
+    }
+}
