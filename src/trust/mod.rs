@@ -1,1 +1,40 @@
-//! The trust decision.
+//! Who a peer is, and whether it may come in: the decision at the heart of the product.
+//!
+//! A listener compiles its peer sets into a [`Policy`]. When the TLS handshake has proved that
+//! the client holds the key of the certificate that it showed, [`Policy::decide`] takes the chain
+//! and the time and answers with a [`Permit`] or with [`Refused`]. Nothing else makes a permit,
+//! and nothing is dialled without one.
+//!
+//! The decision is pure: no I/O, no clock, no state that changes. The same chain at the same time
+//! gives the same answer, which is why a resumed session can be decided again from its stored
+//! chain. It goes from cheap to dear, so that strangers cost little:
+//!
+//! 1. The presented chain is capped (count, bytes, certificates of one subject) and parsed
+//!    strictly; what the leaf says about itself is its [`Identity`].
+//! 2. Blocked names are refused, then keys and key usages that can't do what is needed.
+//! 3. Paths to the anchors are searched (RFC 5280 §6.1). An anchor belongs to one or more trust
+//!    profiles; a path that its anchor's profiles don't admit is set aside and the search goes
+//!    on, so that a cross-signed CA leads to the profile that does admit it.
+//! 4. The first path that a peer set admits is the permit. If none is, the refusal is the one
+//!    that came furthest: it tells most about what is wrong.
+//!
+//! Validity is inclusive at both ends (RFC 5280 §4.1.2.5): a certificate is good in the very
+//! second of its notBefore and of its notAfter.
+
+mod certificate;
+mod dn;
+mod identity;
+mod nearest;
+mod path;
+mod permit;
+mod policy;
+mod presented;
+mod refusal;
+
+mod verification;
+
+pub use certificate::{KeyAlgorithm, MalformedCertificate};
+pub use identity::Identity;
+pub use permit::{Peer, Permit};
+pub use policy::{Policy, PolicyError};
+pub use refusal::{Refusal, Refused};
