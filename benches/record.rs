@@ -96,7 +96,7 @@ fn open(criterion: &mut Criterion) {
                 let data = vec![1; len];
                 let mut plaintext = vec![0; len];
                 // `connect` leaves rustls' session tickets unsent; they don't matter here.
-                let (mut layer, mut peer) = (pair.layer, &mut pair.peer);
+                let (mut layer, peer) = (pair.layer, &mut pair.peer);
                 bencher.iter_batched(
                     || offline::seal(&mut layer, &data),
                     |record| {
