@@ -2,23 +2,41 @@
 //!
 //! Read the modules in the order in which a connection meets them:
 //!
-//! [`cli`] turns arguments into a command, and `run` hands a [`config::Config`] to [`app`],
-//! which holds the order of life: probe, bind, spawn, serve, reload, drain. Each [`worker`] is
-//! one pinned thread with one io_uring (behind [`ring`], the only module that names it) and its
-//! own listening sockets ([`listener`]). A [`connection`] is the story of one client:
-//! [`handshake`] with rustls, the pure decision of [`trust`] about who it is, a dial of its
-//! [`backend`] (which takes the [`trust::Permit`]), and the [`relay`], whose bytes pass through
-//! our own [`record`] layer. [`sessions`] knows every live connection and ends those whose time
-//! is up. [`metrics`] and [`admin`] tell the operator what happened.
+//! [`cli`] turns arguments into a command, and `run` hands a configuration file to [`app`],
+//! which holds the order of life: load a [`config::Config`], probe, bind, spawn, serve, reload,
+//! drain. What a configuration becomes is a [`generation`]. Each [`worker`] is one pinned thread
+//! with one io_uring (behind [`ring`], the only module that names it) and its own listening
+//! sockets ([`listener`]). A [`connection`] is the story of one client: [`handshake`] with
+//! rustls, the pure decision of [`trust`] about who it is, a dial of its [`backend`] (which
+//! takes the [`trust::Permit`]), and the [`relay`], whose bytes pass through our own [`record`]
+//! layer. [`sessions`] knows every live connection and ends those whose time is up.
+//! [`metrics`], the [`journal`] and [`admin`] tell the operator what happened.
 //!
-//! Imports point one way along this list; stages never import each other, values pass through
-//! [`connection`].
+//! Imports point one way along this list; the stages (handshake, trust, backend, relay) never
+//! import each other's insides, values pass through [`connection`].
+//!
+//! [`demo`] and [`load`] are for trying and for measuring; [`pki`] makes their certificates.
 
+pub mod admin;
+pub mod app;
+pub mod backend;
+pub mod cli;
 pub mod config;
+pub mod connection;
+pub mod generation;
+pub mod handshake;
+pub mod journal;
+pub mod listener;
 pub mod load;
+pub mod logging;
 pub mod metrics;
 pub mod name;
+pub mod process;
 pub mod proxy;
 pub mod record;
+pub mod relay;
 pub mod ring;
+pub mod sessions;
+pub mod sys;
 pub mod trust;
+pub mod worker;

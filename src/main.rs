@@ -1,19 +1,11 @@
-//! The countersign command.
+//! The `countersign` command; everything is in the library.
 
 use std::process::ExitCode;
 
-use clap::Parser;
-use countersign::load::LoadArgs;
-
-/// Mutual-TLS termination.
-#[derive(Debug, Parser)]
-#[command(name = "countersign", version)]
-enum Command {
-    /// Put a TLS terminator under load and say what it cost
-    Load(LoadArgs),
-}
+/// Handshakes and certificates allocate a lot in small pieces; this allocator is made for it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let Command::Load(args) = Command::parse();
-    countersign::load::main(args)
+    countersign::cli::main()
 }

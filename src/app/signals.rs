@@ -1,0 +1,32 @@
+//! Signals, as messages.
+
+use std::{io, sync::mpsc};
+
+use signal_hook::{
+    consts::{SIGHUP, SIGINT, SIGTERM},
+    iterator::Signals,
+};
+
+/// What a signal asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Signal {
+    /// SIGHUP
+    Reload,
+    /// SIGTERM, SIGINT
+    End,
+}
+
+/// Receives signals from now on, on a thread of its own.
+pub(super) fn receive() -> io::Result<mpsc::Receiver<Signal>> {
+    let mut signals = Signals::new([SIGHUP, SIGTERM, SIGINT])?;
+    let (sender, receiver) = mpsc::channel();
+    std::thread::Builder::new().name("signals".into()).spawn(move || {
+        for signal in signals.forever() {
+            let asked = if signal == SIGHUP { Signal::Reload } else { Signal::End };
+            if sender.send(asked).is_err() {
+                return;
+            }
+        }
+    })?;
+    Ok(receiver)
+}

@@ -1,0 +1,271 @@
+//! From a configuration to workers that accept. Nothing is served before all of it is ready.
+
+use std::{
+    collections::HashMap,
+    io,
+    net::{SocketAddr, TcpListener},
+    path::Path,
+    sync::{Arc, atomic::AtomicBool, mpsc},
+    time::Instant,
+};
+
+use super::{App, now_s, signals};
+use crate::{
+    admin::{self, Snapshot},
+    config::{Config, ConfigErrors},
+    generation::{Generation, GenerationError},
+    handshake, listener,
+    metrics::{Metrics, ProcessMetrics, WorkerMetrics},
+    process::Process,
+    ring::{self, MissingNeed},
+    sys,
+    worker::{self, APPLY_TIMEOUT, Command, Event},
+};
+
+/// Descriptors that are not connections: rings, sockets, files, the log.
+const RESERVED_DESCRIPTORS: u64 = 256;
+
+/// Descriptors of a connection: the client's and the backend's.
+const DESCRIPTORS_A_CONNECTION: u64 = 2;
+
+/// What `max_connections` is unless the configuration or the descriptor limit says otherwise.
+const DEFAULT_MAX_CONNECTIONS: usize = 100_000;
+
+/// Why nothing is served.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The configuration is wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigErrors),
+    /// The configuration can't be served.
+    #[error(transparent)]
+    Generation(#[from] GenerationError),
+    /// The kernel lacks something.
+    #[error(transparent)]
+    Kernel(#[from] MissingNeed),
+    /// Too few descriptors for the configured number of connections.
+    #[error(
+        "limits.max_connections = {wanted} needs {needed} descriptors, but this process may open \
+         {limit}: raise LimitNOFILE= (ulimit -n), or set max_connections to {possible} or less"
+    )]
+    Descriptors {
+        /// What the configuration says.
+        wanted: usize,
+        /// What that takes.
+        needed: u64,
+        /// What is there.
+        limit: u64,
+        /// What would fit.
+        possible: u64,
+    },
+    /// A configured CPU can't be used.
+    #[error(
+        "workers.cpus names CPU {cpu}, which this process may not use; it may use {usable:?}: \
+         correct the list, or the affinity that the process was started with"
+    )]
+    Cpu {
+        /// The CPU.
+        cpu: usize,
+        /// The ones that can be used.
+        usable: Vec<usize>,
+    },
+    /// An address can't be bound.
+    #[error("{what} can't listen on {address}: {}", advice(.error))]
+    Bind {
+        /// Which listener, or the admin side.
+        what: String,
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        error: io::Error,
+    },
+    /// Whatever else the operating system refused.
+    #[error("{doing}: {error}")]
+    System {
+        /// What was tried.
+        doing: &'static str,
+        /// Why it failed.
+        error: io::Error,
+    },
+    /// The metrics can't be set up.
+    #[error("the metrics can't be set up: {0}")]
+    Metrics(#[from] metrics_exporter_prometheus::BuildError),
+    /// The ticket keys can't be made.
+    #[error("the session ticket keys can't be made: {0}")]
+    Tickets(rustls::Error),
+    /// A worker did not begin to serve.
+    #[error("a worker did not begin to serve; the log has more")]
+    Worker,
+}
+
+fn advice(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            "another process listens there already (ss -ltnp shows which)".into()
+        }
+        io::ErrorKind::PermissionDenied => {
+            "ports below 1024 need CAP_NET_BIND_SERVICE (AmbientCapabilities= in systemd)".into()
+        }
+        io::ErrorKind::AddrNotAvailable => "this host doesn't have that address".into(),
+        _ => error.to_string(),
+    }
+}
+
+/// A failed call, with what it was for.
+fn system(doing: &'static str) -> impl FnOnce(io::Error) -> StartError {
+    move |error| StartError::System { doing, error }
+}
+
+/// For each worker its own sockets by address.
+pub(super) type Bound = Vec<HashMap<SocketAddr, TcpListener>>;
+
+/// Binds all addresses of `generation` that `open` doesn't have, one socket a worker.
+pub(super) fn bind_new(
+    generation: &Generation,
+    open: impl Fn(SocketAddr) -> bool,
+    workers: usize,
+) -> Result<Bound, StartError> {
+    let mut bound: Bound = (0..workers).map(|_| HashMap::new()).collect();
+    for service in &generation.services {
+        for &address in service.config.listen.iter().filter(|&&address| !open(address)) {
+            let sockets = listener::bind(address, workers).map_err(|error| {
+                let what = format!("listener {}", service.config.name);
+                StartError::Bind { what, address, error }
+            })?;
+            for (own, socket) in bound.iter_mut().zip(sockets) {
+                own.insert(address, socket);
+            }
+        }
+    }
+    Ok(bound)
+}
+
+/// How many connections may be open, given the descriptors there are.
+pub(super) fn max_connections(config: &Config, descriptors: u64) -> Result<usize, StartError> {
+    let possible = descriptors.saturating_sub(RESERVED_DESCRIPTORS) / DESCRIPTORS_A_CONNECTION;
+    let fits = usize::try_from(possible).unwrap_or(usize::MAX);
+    match config.limits.max_connections {
+        None => Ok(fits.min(DEFAULT_MAX_CONNECTIONS)),
+        Some(wanted) if wanted <= fits => Ok(wanted),
+        Some(wanted) => Err(StartError::Descriptors {
+            wanted,
+            needed: wanted as u64 * DESCRIPTORS_A_CONNECTION + RESERVED_DESCRIPTORS,
+            limit: descriptors,
+            possible,
+        }),
+    }
+}
+
+/// The CPUs to run a worker each on.
+fn worker_cpus(config: &Config) -> Result<Vec<usize>, StartError> {
+    let usable = sys::usable_cpus();
+    let Some(wanted) = &config.workers.cpus else {
+        return Ok(usable);
+    };
+    match wanted.iter().find(|cpu| !usable.contains(cpu)) {
+        Some(&cpu) => Err(StartError::Cpu { cpu, usable }),
+        None => Ok(wanted.clone()),
+    }
+}
+
+impl App {
+    /// Prepares everything that can fail, then starts the workers.
+    pub(super) fn start(path: &Path, config: Config) -> Result<Self, StartError> {
+        ring::probe()?;
+        let descriptors =
+            sys::raise_descriptor_limit().map_err(system("the descriptor limit can't be read"))?;
+        let connections = max_connections(&config, descriptors)?;
+        let cpus = worker_cpus(&config)?;
+        let metrics = Metrics::new()?;
+        let tickets = handshake::ticket_encryption().map_err(StartError::Tickets)?;
+        let handshakes = config.limits.max_handshakes;
+        let generation = Arc::new(Generation::new(1, config, &metrics, &tickets)?);
+        let admin_socket = bind_admin(&generation.config)?;
+        let bound = bind_new(&generation, |_| false, cpus.len())?;
+        let signals = signals::receive().map_err(system("signals can't be received"))?;
+
+        let mut run_id = [0; 4];
+        aws_lc_rs::rand::fill(&mut run_id).map_err(|_| {
+            system("no random bytes")(io::Error::other("the generator failed"))
+        })?;
+        let process = Arc::new(Process::new(
+            ProcessMetrics::new(&metrics),
+            u32::from_be_bytes(run_id),
+            connections,
+            handshakes,
+        ));
+        let (events_in, events) = mpsc::channel();
+        let mut workers = Vec::new();
+        for &cpu in &cpus {
+            let counters = WorkerMetrics::new(&metrics, cpu);
+            let worker = worker::spawn(cpu, process.clone(), counters, events_in.clone())
+                .map_err(system("a worker's thread can't be made"))?;
+            workers.push(worker);
+        }
+        let snapshot = Arc::new(Snapshot { metrics, ready: AtomicBool::new(true) });
+        let app = Self {
+            path: path.to_owned(),
+            snapshot: snapshot.clone(),
+            process,
+            tickets,
+            generation,
+            workers,
+            events,
+            signals,
+            descriptors,
+        };
+        app.apply(bound)?;
+        app.publish_expiry();
+        if let Some(socket) = admin_socket {
+            admin::spawn(socket, snapshot).map_err(system("the admin side can't start"))?;
+        }
+        Ok(app)
+    }
+
+    /// Hands the generation to all workers and waits until each serves it.
+    pub(super) fn apply(&self, bound: Bound) -> Result<(), StartError> {
+        for (worker, bound) in self.workers.iter().zip(bound) {
+            worker.tell(Command::Apply { generation: self.generation.clone(), bound });
+        }
+        let until = Instant::now() + APPLY_TIMEOUT;
+        let mut serving = 0;
+        while serving < self.workers.len() {
+            match self.events.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                Ok(Event::Serves(number)) if number == self.generation.number => serving += 1,
+                Ok(_) => {}
+                Err(_) => return Err(StartError::Worker),
+            }
+        }
+        self.process.metrics.generation(self.generation.number, now_s());
+        Ok(())
+    }
+
+    /// Puts the dates of the generation's certificates into the metrics.
+    #[allow(clippy::cast_precision_loss)] // seconds since 1970 fit a double's 53 bits
+    pub(super) fn publish_expiry(&self) {
+        let config = &self.generation.config;
+        for certificate in config.listeners.iter().flat_map(|listener| &listener.certificates) {
+            let file = certificate.chain_file.display().to_string();
+            self.snapshot.metrics.register_expiry(&file, certificate.not_after as f64);
+        }
+        for profile in config.trust.values() {
+            if let Some(first) = profile.ca.iter().map(|ca| ca.not_after).min() {
+                self.snapshot.metrics.register_trust_expiry(&profile.name, first as f64);
+            }
+        }
+    }
+}
+
+fn bind_admin(config: &Config) -> Result<Option<TcpListener>, StartError> {
+    config
+        .admin
+        .listen
+        .map(|address| {
+            admin::bind(address).map_err(|error| StartError::Bind {
+                what: "the admin side".into(),
+                address,
+                error,
+            })
+        })
+        .transpose()
+}

@@ -1,0 +1,74 @@
+//! Arguments → command → exit code. Nothing else reads the command line.
+
+mod check;
+mod demo;
+mod doctor;
+
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use clap::{Parser, Subcommand};
+
+use crate::{app, load};
+
+/// Mutual-TLS termination for dedicated Linux hosts.
+#[derive(Debug, Parser)]
+#[command(name = "countersign", version, about, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve a configuration until SIGTERM; SIGHUP reloads it
+    Run {
+        /// The configuration
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Load a configuration exactly as `run` does, and print what would be served
+    Check {
+        /// The configuration
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Try it: make a throw-away CA, serve on 127.0.0.1:8443, print commands to paste
+    Demo {
+        /// Where certificates and configuration go
+        #[arg(long, value_name = "DIR", default_value = "./countersign-demo")]
+        dir: PathBuf,
+    },
+    /// Print what this host offers, and what to change
+    Doctor,
+    /// Put a TLS terminator under load and say what it cost
+    Load(load::LoadArgs),
+}
+
+/// Runs what the command line asks for.
+pub fn main() -> ExitCode {
+    match Arguments::parse().command {
+        Command::Run { config } => run(&config),
+        Command::Check { config } => check::main(&config),
+        Command::Demo { dir } => demo::main(&dir),
+        Command::Doctor => doctor::main(),
+        Command::Load(arguments) => load::main(arguments),
+    }
+}
+
+fn run(config: &Path) -> ExitCode {
+    outcome(app::run(config, |_| {}))
+}
+
+/// Errors go to standard error, each on its own line.
+fn outcome(result: Result<(), impl std::fmt::Display>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
