@@ -16,6 +16,7 @@
 
 pub mod config;
 pub mod name;
+pub mod pki;
 pub mod proxy;
 pub mod record;
 pub mod trust;
