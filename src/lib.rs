@@ -15,6 +15,7 @@
 //! [`connection`].
 
 pub mod config;
+pub mod demo;
 pub mod name;
 pub mod pki;
 pub mod proxy;
