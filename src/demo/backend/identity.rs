@@ -32,8 +32,10 @@ struct TlsIdentity {
     /// The certificate was shown in an earlier handshake of a session that was resumed.
     resumed: bool,
     common_name: Option<String>,
-    signature_algorithm: Option<String>,
-    key_algorithm: Option<String>,
+    /// Of the certificate that the client was shown, as is the next.
+    server_signature_algorithm: Option<String>,
+    server_key_algorithm: Option<String>,
+    /// The client's.
     certificate: Option<Certificate>,
 }
 
@@ -105,8 +107,8 @@ impl TlsIdentity {
             verified: tls.is_verified(),
             resumed: tls.client_certificate == ClientCertificate::Session,
             common_name: owned(tls.common_name),
-            signature_algorithm: owned(tls.sig_alg),
-            key_algorithm: owned(tls.key_alg),
+            server_signature_algorithm: owned(tls.sig_alg),
+            server_key_algorithm: owned(tls.key_alg),
             certificate: tls.certificate.map(Certificate::from_der),
         }
     }
@@ -114,6 +116,8 @@ impl TlsIdentity {
     fn write(&self, text: &mut Text) {
         text.line("tls version", self.version.as_ref());
         text.line("cipher", self.cipher.as_ref());
+        text.line("server sig", self.server_signature_algorithm.as_ref());
+        text.line("server key", self.server_key_algorithm.as_ref());
         text.line(
             "verified",
             Some(match (self.verified, self.resumed) {
@@ -128,8 +132,6 @@ impl TlsIdentity {
             Some(Certificate::Malformed { error }) => text.line("certificate", Some(error)),
             Some(Certificate::Parsed(details)) => details.write(text),
         }
-        text.line("signed by", self.signature_algorithm.as_ref());
-        text.line("key", self.key_algorithm.as_ref());
     }
 }
 

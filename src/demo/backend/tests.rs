@@ -98,6 +98,8 @@ fn an_http_client_reads_the_identity_it_was_handed_over_with() {
         "unique id    ab01",
         "tls version  TLSv1.3",
         "cipher       TLS_AES_128_GCM_SHA256",
+        "server sig   SHA256",
+        "server key   EC256",
         "verified     yes",
         "common name  client\\n.demo.test",
         "subject      CN=client.demo.test",
