@@ -29,41 +29,56 @@ pub fn thread_cpu_time() -> Duration {
     Duration::new(time.tv_sec.try_into().unwrap_or(0), time.tv_nsec.try_into().unwrap_or(0))
 }
 
-/// Raises the soft limit of open descriptors to the hard one; the limit that holds then.
+/// A resource limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limit {
+    /// What holds now.
+    pub soft: u64,
+    /// What the process may raise it to.
+    pub hard: u64,
+}
+
+/// The limits that matter here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Open descriptors.
+    pub descriptors: Limit,
+    /// Locked memory, bytes.
+    pub locked_memory: Limit,
+}
+
+/// Reads the limits.
+///
+/// # Errors
+/// Those of getrlimit(2).
+pub fn limits() -> io::Result<Limits> {
+    Ok(Limits {
+        descriptors: limit(libc::RLIMIT_NOFILE)?,
+        locked_memory: limit(libc::RLIMIT_MEMLOCK)?,
+    })
+}
+
+fn limit(resource: libc::__rlimit_resource_t) -> io::Result<Limit> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // JUSTIFICATION: std has no resource limits.
+    // SAFETY: getrlimit writes one rlimit that lives on this stack.
+    match unsafe { libc::getrlimit(resource, &raw mut limit) } {
+        0 => Ok(Limit { soft: limit.rlim_cur, hard: limit.rlim_max }),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Raises the soft limit of open descriptors to the hard one, which is returned.
 ///
 /// # Errors
 /// Those of getrlimit(2) and setrlimit(2).
 pub fn raise_descriptor_limit() -> io::Result<u64> {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    let Limit { hard, .. } = limit(libc::RLIMIT_NOFILE)?;
+    let raised = libc::rlimit { rlim_cur: hard, rlim_max: hard };
     // JUSTIFICATION: std has no resource limits.
-    // SAFETY: both calls read or write one rlimit that lives on this stack.
-    unsafe {
-        if libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) != 0 {
-            return Err(io::Error::last_os_error());
-        }
-        if limit.rlim_cur < limit.rlim_max {
-            limit.rlim_cur = limit.rlim_max;
-            if libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) != 0 {
-                return Err(io::Error::last_os_error());
-            }
-        }
+    // SAFETY: setrlimit reads one rlimit that lives on this stack.
+    match unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const raised) } {
+        0 => Ok(hard),
+        _ => Err(io::Error::last_os_error()),
     }
-    Ok(limit.rlim_cur)
-}
-
-/// The soft limits of open descriptors and of locked memory (bytes), for the doctor.
-///
-/// # Errors
-/// Those of getrlimit(2).
-pub fn limits() -> io::Result<(u64, u64)> {
-    let read = |what| {
-        let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-        // JUSTIFICATION: std has no resource limits.
-        // SAFETY: getrlimit writes one rlimit that lives on this stack.
-        match unsafe { libc::getrlimit(what, &raw mut limit) } {
-            0 => Ok(limit.rlim_cur),
-            _ => Err(io::Error::last_os_error()),
-        }
-    };
-    Ok((read(libc::RLIMIT_NOFILE)?, read(libc::RLIMIT_MEMLOCK)?))
 }

@@ -91,6 +91,11 @@ impl Handle {
         let _ = self.commands.send(command);
     }
 
+    /// Whether its thread is over.
+    pub fn has_ended(&self) -> bool {
+        self.thread.is_finished()
+    }
+
     /// Waits for its thread; false if it panicked.
     pub fn join(self) -> bool {
         self.thread.join().is_ok()

@@ -114,9 +114,10 @@ pub struct Tls<'a> {
     pub common_name: Option<&'a str>,
     /// The cipher suite, such as `TLS_AES_128_GCM_SHA256`.
     pub cipher: Option<&'a str>,
-    /// The algorithm that the client's certificate is signed with, such as `SHA256`.
+    /// The algorithm that the certificate which the client was shown (ours, not the client's) is
+    /// signed with, such as `SHA256`.
     pub sig_alg: Option<&'a str>,
-    /// The algorithm of the certificate's key, such as `RSA2048`.
+    /// The algorithm of the key of that certificate, such as `RSA2048`.
     pub key_alg: Option<&'a str>,
     /// The client's certificate, DER.
     pub certificate: Option<&'a [u8]>,
