@@ -3,6 +3,8 @@
 //! They are copied to a temporary folder, the certificates that `config/pki/README.md` lists are
 //! made there, and the loader that the service uses reads them.
 
+#![allow(clippy::unwrap_used, reason = "a test that can't prepare has failed")]
+
 use std::{
     collections::BTreeSet,
     fs,

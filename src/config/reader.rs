@@ -55,6 +55,20 @@ impl<'t> Reader<'t> {
         self.entry(key).map(|entry| entry.at)
     }
 
+    /// Whether `key` is a list without an element. One whose elements are all wrong isn't.
+    pub(super) fn is_empty_list(&mut self, key: &'static str) -> bool {
+        self.entry(key).is_some_and(|entry| entry.value.as_array().is_some_and(|a| a.is_empty()))
+    }
+
+    /// Notes an error if `key` is a list without an element.
+    pub(super) fn refuse_empty_list(&mut self, key: &'static str, accepted: &str) {
+        if self.is_empty_list(key)
+            && let Some(place) = self.present(key)
+        {
+            self.report.error(&place, format_args!("found an empty list; it takes {accepted}"));
+        }
+    }
+
     /// A string.
     pub(super) fn string(&mut self, key: &'static str) -> Option<Located<&'t str>> {
         let entry = self.entry(key)?;
@@ -95,19 +109,24 @@ impl<'t> Reader<'t> {
         Some(strings)
     }
 
+    /// A list of at least one string, each different.
+    pub(super) fn some_strings(
+        &mut self,
+        key: &'static str,
+        accepted: &str,
+    ) -> Option<Vec<Located<&'t str>>> {
+        self.refuse_empty_list(key, accepted);
+        self.strings(key)
+    }
+
     /// A list of strings that `parse` turns into values, at least one, each different.
-    pub(super) fn some_parsed<T: Clone>(
+    pub(super) fn some_parsed<T>(
         &mut self,
         key: &'static str,
         accepted: &str,
         parse: impl FnMut(&str) -> Result<T, String>,
     ) -> Option<Vec<Located<T>>> {
-        let place = self.entry(key)?.at;
-        let strings = self.strings(key)?;
-        if strings.is_empty() {
-            self.report.error(&place, format_args!("found an empty list; it takes {accepted}"));
-            return None;
-        }
+        let strings = self.some_strings(key, accepted)?;
         Some(self.parse_all(strings, parse))
     }
 

@@ -102,7 +102,7 @@ fn describe_listener(f: &mut fmt::Formatter<'_>, listener: &Listener) -> fmt::Re
     for certificate in &listener.certificates {
         let names = match certificate.dns_names.as_slice() {
             [] => "no DNS name".to_owned(),
-            names => names.join(", "),
+            names => join(names.iter().map(|name| name.escape_debug())),
         };
         let file = certificate.chain_file.display();
         let until = date(certificate.not_after);

@@ -25,6 +25,11 @@ fn a_file_that_is_no_good_as_trust_anchor_is_refused_by_name() {
         ("none.pem", "conf/none.pem can't be read: no such file"),
         ("empty.pem", "conf/empty.pem holds no certificate; it takes PEM or DER"),
         ("garbage.pem", "conf/garbage.pem is not valid PEM: the base64 is malformed"),
+        (
+            "bom.pem",
+            "conf/bom.pem is not valid PEM: a section doesn't start or end as RFC 7468 says",
+        ),
+        ("no-end.pem", "conf/no-end.pem is not valid PEM: a section has no END line"),
         ("crl.pem", "conf/crl.pem holds a PEM section \"X509 CRL\"; it takes CERTIFICATE"),
         (
             "ca-with-key.pem",
@@ -65,7 +70,7 @@ fn a_file_that_is_no_good_as_trust_anchor_is_refused_by_name() {
 #[test]
 fn a_profile_needs_a_file() {
     let errors = errors(&changed("[\"ca.pem\"]", "[]"));
-    assert!(errors.contains("[trust.contoso.ca] names no file; it takes at least one"));
+    assert!(errors.contains("[trust.contoso.ca] found an empty list; it takes at least one file"));
 }
 
 #[test]

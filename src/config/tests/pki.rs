@@ -63,6 +63,8 @@ fn make() -> MemoryFiles {
     put("garbage.pem", b"-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n".to_vec());
     put("not-x509.pem", b"-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n".to_vec());
     put("crl.pem", b"-----BEGIN X509 CRL-----\nMAA=\n-----END X509 CRL-----\n".to_vec());
+    put("bom.pem", format!("\u{feff}{}{}", ca.pem(), ca.pem()).into());
+    put("no-end.pem", ca.pem().replace("END CERT", "ENDE CERT").into());
     put("ca-with-key.pem", format!("{}{}", ca.pem(), ca_key.serialize_pem()).into());
     let mut expired = ca_params("Old Root");
     expired.not_after = date_time_ymd(2026, 5, 31);

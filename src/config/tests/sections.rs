@@ -2,8 +2,10 @@
 
 use std::{path::Path, time::Duration};
 
-use super::{GOOD, changed, errors, good, refused, warned};
-use crate::config::{Config, LogFormat, LogLevel};
+use proptest::{prop_assert, prop_assert_eq, proptest};
+
+use super::{GOOD, changed, errors, good, parse, refused, warned};
+use crate::config::{ClientAuth, Config, LogFormat, LogLevel};
 
 fn with(section: &str) -> String {
     format!("{section}\n{GOOD}")
@@ -245,4 +247,28 @@ trust contoso
   revocation   off
 "
     );
+}
+
+proptest! {
+    /// Whatever happens to the file, the loader answers, and what it lets through is complete.
+    #[test]
+    fn a_damaged_file_gives_errors_or_a_whole_configuration(
+        at in 0..GOOD.len(), removed in 0..40_usize, put_in in "[ -~\n\u{e9}]{0,6}",
+    ) {
+        let mut text = GOOD.to_owned();
+        text.replace_range(at..(at + removed).min(GOOD.len()), &put_in);
+        match parse(&text) {
+            Err(errors) => prop_assert!(errors.iter().len() > 0),
+            Ok(config) => for listener in &config.listeners {
+                prop_assert!(!listener.listen.is_empty() && !listener.certificates.is_empty());
+                prop_assert_eq!(
+                    listener.peers.is_empty(),
+                    listener.client_auth == ClientAuth::None
+                );
+                prop_assert!(listener.peers.iter().all(|set| !set.names.is_empty()));
+                prop_assert!(listener.peers.iter().all(|set| !set.trust.ca.is_empty()));
+                prop_assert!(!listener.backend.servers.is_empty());
+            },
+        }
+    }
 }
