@@ -168,7 +168,7 @@ fn describe_profile(f: &mut fmt::Formatter<'_>, profile: &TrustProfile) -> fmt::
     if profile.common_name {
         line(f, "  common name", "counts where there is no subjectAltName")?;
     }
-    line(f, "  chain", format_args!("at most {} intermediates", profile.max_intermediates))?;
+    line(f, "  chain", format_args!("at most {} between peer and CA", profile.max_intermediates))?;
     line(f, "  revocation", "off")
 }
 

@@ -92,11 +92,11 @@ fn a_key_that_is_not_that_of_the_certificate_is_refused() {
     refused(
         &own("own.pem", "other.key"),
         "conf/cs.toml:19:44: [listener.sip-mtls.certificates.1.key] the key does not match the \
-         certificate; give the key that it was issued for, \
-         [listener.sip-mtls.certificates.1.chain] on line 19",
+         certificate, [listener.sip-mtls.certificates.1.chain] on line 19; give the key that it \
+         was issued for",
     );
     let errors = errors(&own("reversed.pem", "own.key"));
-    assert!(errors.contains("is that of certificate 2 in the chain; put that certificate first"));
+    assert!(errors.contains("the key is that of certificate 2 of the chain, [listener"));
 }
 
 #[test]

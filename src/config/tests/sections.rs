@@ -108,6 +108,11 @@ fn zero_and_endless_times_are_refused() {
         let text = with(&format!("limits.drain_timeout = {time:?}"));
         assert!(errors(&text).contains("[limits.drain_timeout] found"), "{time}");
     }
+    refused(
+        &with("limits.idle_timeout = 3600"),
+        "conf/cs.toml:1:23: [limits.idle_timeout] found the integer 3600; it takes a time from \
+         \"1ms\" to \"366days\", such as \"10s\", or \"off\"",
+    );
     let text = with("limits.drain_timeout = \"off\"");
     assert!(errors(&text).contains("found \"off\""), "only documented times can be off");
 }
@@ -243,7 +248,7 @@ trust contoso
   ca           conf/ca.pem until 2027-01-01: CN=Contoso Root
   names        *.contoso.test
   key usage    clientAuth
-  chain        at most 4 intermediates
+  chain        at most 4 between peer and CA
   revocation   off
 "
     );
