@@ -1,6 +1,7 @@
 //! The files that a configuration names: CA certificates, own chains, private keys.
 
 use std::{
+    fmt,
     fs::File,
     io::{self, Read},
     os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt},
@@ -29,12 +30,19 @@ pub trait Files {
 }
 
 /// What a file holds, and who may read it.
-#[derive(Debug)]
 pub struct FileData {
     /// The bytes, overwritten when they are no longer needed: it may be a private key.
     pub bytes: Zeroizing<Vec<u8>>,
     /// The permission bits, as `chmod` takes them.
     pub mode: u32,
+}
+
+impl fmt::Debug for FileData {
+    /// Without the content.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mode = format_args!("{:04o}", self.mode);
+        f.debug_struct("FileData").field("mode", &mode).finish_non_exhaustive()
+    }
 }
 
 /// The file system of this host.
@@ -86,12 +94,14 @@ pub(super) struct CertificateFacts {
 impl CertificateFacts {
     /// Parses a certificate; the error says what is wrong with it.
     pub(super) fn parse(der: &CertificateDer<'_>) -> Result<Self, String> {
-        let malformed = |error: &dyn std::fmt::Display| format!("is not valid X.509: {error}");
+        let malformed = |error: &dyn fmt::Display| format!("is not valid X.509: {error}");
         let (rest, certificate) =
             X509Certificate::from_der(der).map_err(|error| malformed(&error))?;
         if !rest.is_empty() {
             return Err(malformed(&"bytes follow the certificate"));
         }
+        // No extension may be there twice (RFC 5280 §4.2): which one would count?
+        certificate.extensions_map().map_err(|error| malformed(&error))?;
         let constraints = certificate.basic_constraints().map_err(|error| malformed(&error))?;
         let usage = certificate.key_usage().map_err(|error| malformed(&error))?;
         let extended = certificate.extended_key_usage().map_err(|error| malformed(&error))?;

@@ -1,6 +1,9 @@
 //! The files that a configuration names.
 
-use super::{GOOD, changed, errors, good, refused, warned};
+use std::path::Path;
+
+use super::{GOOD, changed, errors, good, pki::pki, refused, warned};
+use crate::config::Files;
 
 /// The one error of a trust anchor file, without place and key.
 fn anchor_error(file: &str) -> String {
@@ -64,6 +67,8 @@ fn a_file_that_is_no_good_as_trust_anchor_is_refused_by_name() {
     ] {
         assert_eq!(anchor_error(file), error);
     }
+    let error = "conf/constrained-twice-ca.pem is not valid X.509: ";
+    assert!(anchor_error("constrained-twice-ca.pem").starts_with(error));
     assert!(anchor_error("not-x509.pem").starts_with("conf/not-x509.pem is not valid X.509: "));
 }
 
@@ -175,5 +180,7 @@ fn a_key_that_every_user_may_read_is_warned_of() {
 #[test]
 fn the_debug_form_of_a_configuration_shows_no_key() {
     let debug = format!("{:?}", good(GOOD));
+    let data = pki().read(Path::new("conf/own.key")).unwrap();
+    assert_eq!(format!("{data:?}"), "FileData { mode: 0600, .. }");
     assert!(debug.contains("EcdsaSigningKey") && !debug.contains("PRIVATE KEY"), "{debug}");
 }

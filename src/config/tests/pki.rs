@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, io, path::Path, sync::OnceLock};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, date_time_ymd,
+    BasicConstraints, CertificateParams, CustomExtension, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyPair, KeyUsagePurpose, date_time_ymd,
 };
 use zeroize::Zeroizing;
 
@@ -77,6 +77,11 @@ fn make() -> MemoryFiles {
     let mut no_sign = ca_params("No Sign");
     no_sign.key_usages = vec![KeyUsagePurpose::CrlSign];
     put("no-sign-ca.pem", self_signed(no_sign).pem().into());
+
+    let mut twice = ca_params("Constrained Twice");
+    let constraints = CustomExtension::from_oid_content(&[2, 5, 29, 30], vec![0x30, 0]);
+    twice.custom_extensions = vec![constraints.clone(), constraints];
+    put("constrained-twice-ca.pem", self_signed(twice).pem().into());
 
     let issuer = Issuer::new(ca_params("Contoso Root"), &ca_key);
     let issue = |params: CertificateParams| params.signed_by(&own_key, &issuer).unwrap();
