@@ -3,6 +3,8 @@
 //! They are copied to a temporary folder, the certificates that `config/pki/README.md` lists are
 //! made there, and the loader that the service uses reads them.
 
+#![allow(clippy::unwrap_used, reason = "a test that can't prepare has failed")]
+
 use std::{
     collections::BTreeSet,
     fs,
@@ -93,4 +95,50 @@ fn an_example_without_its_certificates_names_each_missing_file() {
     let errors = Config::load(&folder.path().join("sip-mtls.toml")).unwrap_err();
     assert_eq!(errors.iter().len(), 6, "{errors}");
     assert!(errors.iter().all(|error| error.message.contains("can't be read")), "{errors}");
+}
+
+/// The loader says which keys it knows when it meets one that it doesn't: the documentation must
+/// have each of them, and nothing else in the table of its section.
+#[test]
+fn the_documentation_has_every_key_and_no_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("all.toml");
+    let sections = [
+        "workers",
+        "admin",
+        "log",
+        "limits",
+        "trust.x",
+        "peers.x",
+        "backends.x",
+        "[listener]",
+        "listener.tls",
+        "[listener.certificates]",
+    ];
+    let text: String =
+        sections.iter().map(|section| format!("[{section}]\nzzzzzz = 1\n")).collect();
+    fs::write(&file, text).unwrap();
+    let errors = Config::load(&file).unwrap_err();
+    let accepted =
+        errors.iter().filter_map(|error| Some(error.message.split_once("accepted: ")?.1));
+    // These exist to be refused.
+    let refused = ["crl", "crl_fetch", "crl_stale", "crl_grace"];
+    let known: BTreeSet<&str> =
+        accepted.flat_map(|keys| keys.split(", ")).filter(|key| !refused.contains(key)).collect();
+
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/configuration.md");
+    let docs = fs::read_to_string(docs).unwrap();
+    let documented: BTreeSet<&str> = docs
+        .lines()
+        .filter_map(|line| Some(line.strip_prefix("| `")?.split_once('`')?.0))
+        .collect();
+    // Examples of names are a table as well.
+    let documented: BTreeSet<&str> =
+        documented.into_iter().filter(|key| !key.starts_with('"')).collect();
+    let missing = "each section reports its keys";
+    assert!(
+        known.contains("groups") && known.contains("chain") && known.contains("ca"),
+        "{missing}"
+    );
+    assert_eq!(documented, known);
 }

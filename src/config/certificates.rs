@@ -108,15 +108,14 @@ pub(super) fn load_own(
     let own = &facts[0];
     let certified_key = CertifiedKey::new(certificates, key);
     if let Err(error) = certified_key.keys_match() {
+        let chain = around.report.cite(&at);
         let problem = match error {
             Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
-                mismatch(&*certified_key.key, &facts)
+                mismatch(&*certified_key.key, &facts, &chain)
             }
-            error => format!("can't be compared with the certificate: {error}"),
+            error => format!("can't be compared with the certificate, {chain}: {error}"),
         };
-        around
-            .report
-            .error(&key_at, format_args!("the key {problem}, {}", around.report.cite(&at)));
+        around.report.error(&key_at, format_args!("the key {problem}"));
         return None;
     }
     Some(OwnCertificate {
@@ -208,18 +207,20 @@ fn load_key(around: Surroundings<'_>, name: Located<&str>) -> Option<(Place, Arc
     }
 }
 
-/// Why the key isn't that of the first certificate, as far as the chain can tell.
-fn mismatch(key: &dyn SigningKey, facts: &[CertificateFacts]) -> String {
+/// Why the key isn't that of the first certificate, as far as `chain` can tell.
+fn mismatch(key: &dyn SigningKey, facts: &[CertificateFacts], chain: &str) -> String {
     let spki = key.public_key();
     let owner = facts
         .iter()
         .position(|facts| spki.as_ref().is_some_and(|spki| spki.as_ref() == facts.spki.as_slice()));
     match owner {
         Some(index) => format!(
-            "is that of certificate {} in the chain; put that certificate first in the file",
+            "is that of certificate {} of the chain, {chain}; put that one first in the file",
             index + 1
         ),
-        None => "does not match the certificate; give the key that it was issued for".to_owned(),
+        None => {
+            format!("does not match the certificate, {chain}; give the key that it was issued for")
+        }
     }
 }
 

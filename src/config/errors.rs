@@ -2,6 +2,7 @@
 
 use std::{
     cell::RefCell,
+    collections::BTreeMap,
     fmt,
     path::{Path, PathBuf},
     rc::Rc,
@@ -89,13 +90,18 @@ pub(super) struct Located<T> {
 pub(super) struct Report<'t> {
     source: &'t Path,
     text: &'t str,
-    errors: RefCell<Vec<(usize, ConfigError)>>,
+    /// Offsets of the first bytes of all lines.
+    lines: Vec<usize>,
+    /// By offset, in the order in which they were found.
+    errors: RefCell<BTreeMap<usize, Vec<ConfigError>>>,
     warnings: RefCell<Vec<(usize, String)>>,
 }
 
 impl<'t> Report<'t> {
     pub(super) fn new(source: &'t Path, text: &'t str) -> Self {
-        Self { source, text, errors: RefCell::default(), warnings: RefCell::default() }
+        let newlines = text.match_indices('\n').map(|(offset, _)| offset + 1);
+        let lines = std::iter::once(0).chain(newlines).collect();
+        Self { source, text, lines, errors: RefCell::default(), warnings: RefCell::default() }
     }
 
     /// Notes what is wrong at `at`; the message says what would be accepted.
@@ -107,9 +113,10 @@ impl<'t> Report<'t> {
             message: message.to_string(),
         };
         let mut errors = self.errors.borrow_mut();
+        let here = errors.entry(at.offset).or_default();
         // Two rules can find the same fault of the same value; once is enough.
-        if !errors.iter().any(|(offset, known)| *offset == at.offset && *known == error) {
-            errors.push((at.offset, error));
+        if !here.contains(&error) {
+            here.push(error);
         }
     }
 
@@ -117,8 +124,9 @@ impl<'t> Report<'t> {
     /// follows from the first fault.
     pub(super) fn syntax_error(&self, offset: usize, message: &str) {
         let line = self.position(offset).0;
-        let known = |error: &ConfigError| error.position.is_some_and(|(known, _)| known == line);
-        if !self.errors.borrow().iter().any(|(_, error)| known(error)) {
+        let (start, end) = (self.lines[line - 1], self.lines.get(line).copied());
+        let known = self.errors.borrow().range(start..end.unwrap_or(usize::MAX)).next().is_some();
+        if !known {
             let at = Place { key: Rc::from(""), offset };
             self.error(&at, format_args!("not valid TOML: {message}"));
         }
@@ -149,15 +157,14 @@ impl<'t> Report<'t> {
 
     /// The errors in the order of the file; there must be some.
     pub(super) fn into_errors(self) -> ConfigErrors {
-        let mut errors = self.errors.into_inner();
-        errors.sort_by_key(|(offset, _)| *offset);
-        ConfigErrors { errors: errors.into_iter().map(|(_, error)| error).collect() }
+        ConfigErrors { errors: self.errors.into_inner().into_values().flatten().collect() }
     }
 
     fn position(&self, offset: usize) -> (usize, usize) {
-        let before = self.text.get(..offset).unwrap_or(self.text);
-        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-        (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
+        let line = self.lines.partition_point(|start| *start <= offset);
+        let start = self.lines[line - 1];
+        let before = self.text.get(start..offset).unwrap_or_default();
+        (line, before.chars().count() + 1)
     }
 }
 

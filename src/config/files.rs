@@ -1,9 +1,10 @@
 //! The files that a configuration names: CA certificates, own chains, private keys.
 
 use std::{
+    fmt,
     fs::File,
     io::{self, Read},
-    os::unix::fs::{MetadataExt, PermissionsExt},
+    os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt},
     path::Path,
     sync::Arc,
 };
@@ -29,12 +30,19 @@ pub trait Files {
 }
 
 /// What a file holds, and who may read it.
-#[derive(Debug)]
 pub struct FileData {
     /// The bytes, overwritten when they are no longer needed: it may be a private key.
     pub bytes: Zeroizing<Vec<u8>>,
     /// The permission bits, as `chmod` takes them.
     pub mode: u32,
+}
+
+impl fmt::Debug for FileData {
+    /// Without the content.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mode = format_args!("{:04o}", self.mode);
+        f.debug_struct("FileData").field("mode", &mode).finish_non_exhaustive()
+    }
 }
 
 /// The file system of this host.
@@ -43,7 +51,8 @@ pub struct Disk;
 
 impl Files for Disk {
     fn read(&self, path: &Path) -> io::Result<FileData> {
-        let file = File::open(path)?;
+        // A FIFO in the place of a file must not make the start wait for a writer.
+        let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
         let metadata = file.metadata()?;
         if !metadata.is_file() {
             return Err(io::Error::other("it isn't a regular file"));
@@ -85,12 +94,14 @@ pub(super) struct CertificateFacts {
 impl CertificateFacts {
     /// Parses a certificate; the error says what is wrong with it.
     pub(super) fn parse(der: &CertificateDer<'_>) -> Result<Self, String> {
-        let malformed = |error: &dyn std::fmt::Display| format!("is not valid X.509: {error}");
+        let malformed = |error: &dyn fmt::Display| format!("is not valid X.509: {error}");
         let (rest, certificate) =
             X509Certificate::from_der(der).map_err(|error| malformed(&error))?;
         if !rest.is_empty() {
             return Err(malformed(&"bytes follow the certificate"));
         }
+        // No extension may be there twice (RFC 5280 §4.2): which one would count?
+        certificate.extensions_map().map_err(|error| malformed(&error))?;
         let constraints = certificate.basic_constraints().map_err(|error| malformed(&error))?;
         let usage = certificate.key_usage().map_err(|error| malformed(&error))?;
         let extended = certificate.extended_key_usage().map_err(|error| malformed(&error))?;
@@ -101,7 +112,7 @@ impl CertificateFacts {
             _ => None,
         });
         Ok(Self {
-            subject: certificate.subject().to_string(),
+            subject: certificate.subject().to_string().escape_debug().to_string(),
             subject_der: certificate.subject().as_raw().to_vec(),
             issuer_der: certificate.issuer().as_raw().to_vec(),
             spki: certificate.public_key().raw.to_vec(),
@@ -122,7 +133,8 @@ pub(super) fn certificates(data: &FileData) -> Result<Vec<CertificateDer<'static
     if data.bytes.starts_with(&[0x30, 0x82]) || data.bytes.starts_with(&[0x30, 0x81]) {
         return Ok(vec![CertificateDer::from(data.bytes.to_vec())]);
     }
-    for label in pem_labels(&data.bytes) {
+    let labels = pem_labels(&data.bytes);
+    for label in &labels {
         match label.as_str() {
             "CERTIFICATE" => {}
             // A file with chain and key together is common for own certificates.
@@ -130,9 +142,14 @@ pub(super) fn certificates(data: &FileData) -> Result<Vec<CertificateDer<'static
             _ => return Err(format!("holds a PEM section {label:?}; it takes CERTIFICATE")),
         }
     }
+    let sections = labels.iter().filter(|label| *label == "CERTIFICATE").count();
     let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&data.bytes).collect();
     let certificates =
         certificates.map_err(|error| format!("is not valid PEM: {}", pem_error(&error)))?;
+    // A decoder that passes over what it can't read would leave out a certificate silently.
+    if certificates.len() != sections || has_stray_begin(data) {
+        return Err("is not valid PEM: a section doesn't start or end as RFC 7468 says".to_owned());
+    }
     if certificates.is_empty() {
         return Err("holds no certificate; it takes PEM or DER".to_owned());
     }
@@ -173,6 +190,15 @@ pub(super) fn private_key(data: &FileData) -> Result<Arc<dyn SigningKey>, String
 /// RFC 1421 encryption: a header line within the section.
 fn has_legacy_encryption(data: &FileData) -> bool {
     lines(&data.bytes).any(|line| line.starts_with(b"Proc-Type:") && line.ends_with(b"ENCRYPTED"))
+}
+
+/// A BEGIN line that isn't one: indented, behind a byte order mark, or without its end.
+fn has_stray_begin(data: &FileData) -> bool {
+    const BEGIN: &[u8] = b"-----BEGIN ";
+    lines(&data.bytes).any(|line| {
+        let well_formed = line.starts_with(BEGIN) && line.ends_with(b"-----");
+        !well_formed && line.windows(BEGIN.len()).any(|window| window == BEGIN)
+    })
 }
 
 /// The labels of the sections of a PEM file (RFC 7468 §2), in its order.

@@ -70,11 +70,7 @@ pub(super) fn read_listeners(
     let report = around.report;
     root.require("listener", "at least one [[listener]]");
     let readers = root.list_of_tables("listener");
-    if let Some(place) = root.present("listener")
-        && readers.as_ref().is_some_and(Vec::is_empty)
-    {
-        report.error(&place, "found an empty list; it takes at least one [[listener]]");
-    }
+    root.refuse_empty_list("listener", "at least one [[listener]]");
     let drafts: Vec<ListenerDraft> = readers
         .into_iter()
         .flatten()
@@ -121,17 +117,15 @@ fn read_listener(
         && !certificates.is_empty()
         && certificates.iter().all(|certificate| certificate.dns_names.is_empty())
     {
+        let problem = "found \"strict\", but no certificate has a DNS name in its subjectAltName";
         let remedy = "no client could be served; say \"default\", or give one with a DNS name";
-        report.error(&sni.at, format_args!("found \"strict\", but no certificate has a DNS name in its subjectAltName; {remedy}"));
+        report.error(&sni.at, format_args!("{problem}: {remedy}"));
     }
     let alpn = reader.any_parsed("alpn", |text| match text.len() {
         1..=ALPN_LEN_MAX => Ok(text.to_owned()),
         len => Err(format!("it has {len} bytes; a protocol name has 1 to {ALPN_LEN_MAX}")),
     });
-    let tls = match reader.table("tls") {
-        Some(table) => tls::read(Some(table), &certificates),
-        None => tls::read(None, &certificates),
-    };
+    let tls = tls::read(reader.table("tls"), &certificates);
     let backend = reader.string("backend");
     let backend = backend.and_then(|name| refer(report, &name, "backends", backends));
     reader.finish();
@@ -177,7 +171,7 @@ fn read_clients(
         .collect();
     warn_of_blocked(reader, &admitted);
     if let Some(auth) = &client_auth {
-        let is_empty = names.as_ref().map_or(place.is_none(), Vec::is_empty);
+        let is_empty = place.is_none() || reader.is_empty_list("peers");
         match (auth.value, place) {
             (ClientAuth::None, Some(place)) if !is_empty => report.error(
                 &place,
@@ -221,10 +215,8 @@ fn warn_of_blocked(reader: &Reader<'_>, admitted: &[&PeerDraft]) {
 fn read_certificates(around: Surroundings<'_>, reader: &mut Reader<'_>) -> Vec<OwnCertificate> {
     const ACCEPTED: &str = "a list of own certificates: [{ chain = FILE, key = FILE }]";
     reader.require("certificates", ACCEPTED);
+    reader.refuse_empty_list("certificates", ACCEPTED);
     let Some(tables) = reader.list_of_tables("certificates") else { return Vec::new() };
-    if let Some(place) = reader.present("certificates").filter(|_| tables.is_empty()) {
-        around.report.error(&place, format_args!("found an empty list; it takes {ACCEPTED}"));
-    }
     let load = |mut table: Reader<'_>| {
         let certificate = load_own(around, &mut table);
         table.finish();

@@ -79,11 +79,11 @@ impl Config {
             listeners::read_listeners(around, &mut root, &peer_sets, &backends, admin_at);
         root.finish();
 
-        let trust = profiles.into_iter().map(|(_, draft)| draft.profile);
+        let trust = profiles.into_values().map(|draft| draft.profile);
         let trust = trust.map(|profile| (Arc::clone(&profile.name), profile)).collect();
-        let peers = peer_sets.into_iter().filter_map(|(_, draft)| draft.set);
+        let peers = peer_sets.into_values().filter_map(|draft| draft.set);
         let peers = peers.map(|set| (Arc::clone(&set.name), set)).collect();
-        let backends = backends.into_iter().map(|(_, draft)| draft.backend);
+        let backends = backends.into_values().map(|draft| draft.backend);
         let backends = backends.map(|backend| (Arc::clone(&backend.name), backend)).collect();
         Ok(Self {
             source: source.to_owned(),

@@ -1,4 +1,5 @@
-//! The configuration: one immutable value, built only by [`Config::load`].
+//! The configuration: one immutable value, built only by [`Config::load`] (and by
+//! [`Config::parse`], its part without I/O of its own).
 //!
 //! A [`Config`] that exists is valid: files are read, certificates parsed, keys matched, names
 //! resolved to what they refer to. There is no later check of the same thing.

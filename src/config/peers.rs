@@ -16,6 +16,8 @@ const INTERMEDIATES_MAX: usize = 8;
 /// What the lists of names take.
 const NAMES: &str = "at least one name: \"host.example\", \"*.example\", \"spiffe://domain/path\"";
 
+const ANCHORS: &str = "at least one file with CA certificates, PEM or DER";
+
 /// A profile while the file is walked: it may lack what was wrong.
 pub(super) struct ProfileDraft {
     pub(super) profile: Arc<TrustProfile>,
@@ -80,12 +82,9 @@ fn read_profile(around: Surroundings<'_>, name: &str, mut reader: Reader<'_>) ->
     const RULES: [(&str, EkuRule); 3] =
         [("client", EkuRule::Client), ("server", EkuRule::Server), ("either", EkuRule::Either)];
     let report = around.report;
-    reader.require("ca", "a list of files with CA certificates");
+    reader.require("ca", ANCHORS);
     reader.require("names", NAMES);
-    let files = reader.strings("ca").unwrap_or_default();
-    if let Some(place) = reader.present("ca").filter(|_| files.is_empty()) {
-        report.error(&place, "names no file; it takes at least one with CA certificates");
-    }
+    let files = reader.some_strings("ca", ANCHORS).unwrap_or_default();
     let ca = files.iter().flat_map(|file| load_anchors(around, file)).collect();
     let names = reader.some_parsed("names", NAMES, NamePattern::parse).unwrap_or_default();
     let eku = reader.word("eku", &RULES).map_or(EkuRule::Client, |rule| rule.value);

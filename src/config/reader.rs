@@ -16,6 +16,7 @@ use super::errors::{Located, Place, Report, did_you_mean};
 const DURATION_MIN: Duration = Duration::from_millis(1);
 /// The longest time that can be configured, so that no sum of times overflows.
 const DURATION_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
+const DURATION: &str = "a time from \"1ms\" to \"366days\", such as \"10s\"";
 
 /// One table of the file.
 #[derive(Debug)]
@@ -55,10 +56,24 @@ impl<'t> Reader<'t> {
         self.entry(key).map(|entry| entry.at)
     }
 
+    /// Whether `key` is a list without an element. One whose elements are all wrong isn't.
+    pub(super) fn is_empty_list(&mut self, key: &'static str) -> bool {
+        self.entry(key).is_some_and(|entry| entry.value.as_array().is_some_and(|a| a.is_empty()))
+    }
+
+    /// Notes an error if `key` is a list without an element.
+    pub(super) fn refuse_empty_list(&mut self, key: &'static str, accepted: &str) {
+        if self.is_empty_list(key)
+            && let Some(place) = self.present(key)
+        {
+            self.report.error(&place, format_args!("found an empty list; it takes {accepted}"));
+        }
+    }
+
     /// A string.
     pub(super) fn string(&mut self, key: &'static str) -> Option<Located<&'t str>> {
         let entry = self.entry(key)?;
-        self.as_string(entry)
+        self.as_string(entry, "a string")
     }
 
     /// A string that `parse` turns into a value; its error says what would be accepted.
@@ -82,7 +97,8 @@ impl<'t> Reader<'t> {
         let mut strings = Vec::with_capacity(array.len());
         for element in array.iter() {
             let at = Place { key: Rc::clone(&entry.at.key), offset: element.span().start };
-            let Some(text) = self.as_string(Located { value: element.get_ref(), at }) else {
+            let Some(text) = self.as_string(Located { value: element.get_ref(), at }, "a string")
+            else {
                 continue;
             };
             if seen.insert(text.value) {
@@ -95,19 +111,24 @@ impl<'t> Reader<'t> {
         Some(strings)
     }
 
+    /// A list of at least one string, each different.
+    pub(super) fn some_strings(
+        &mut self,
+        key: &'static str,
+        accepted: &str,
+    ) -> Option<Vec<Located<&'t str>>> {
+        self.refuse_empty_list(key, accepted);
+        self.strings(key)
+    }
+
     /// A list of strings that `parse` turns into values, at least one, each different.
-    pub(super) fn some_parsed<T: Clone>(
+    pub(super) fn some_parsed<T>(
         &mut self,
         key: &'static str,
         accepted: &str,
         parse: impl FnMut(&str) -> Result<T, String>,
     ) -> Option<Vec<Located<T>>> {
-        let place = self.entry(key)?.at;
-        let strings = self.strings(key)?;
-        if strings.is_empty() {
-            self.report.error(&place, format_args!("found an empty list; it takes {accepted}"));
-            return None;
-        }
+        let strings = self.some_strings(key, accepted)?;
         Some(self.parse_all(strings, parse))
     }
 
@@ -153,12 +174,16 @@ impl<'t> Reader<'t> {
 
     /// A time above zero, such as `"10s"` or `"1h 30m"`.
     pub(super) fn duration(&mut self, key: &'static str) -> Option<Duration> {
-        self.parsed(key, parse_duration).map(|time| time.value)
+        let entry = self.entry(key)?;
+        let text = self.as_string(entry, DURATION)?;
+        self.parse(text, parse_duration).map(|time| time.value)
     }
 
     /// A time above zero, or `"off"`, which is `Some(None)`.
     pub(super) fn duration_or_off(&mut self, key: &'static str) -> Option<Option<Duration>> {
-        let time = self.parsed(key, |text| match text {
+        let entry = self.entry(key)?;
+        let text = self.as_string(entry, &format!("{DURATION}, or \"off\""))?;
+        let time = self.parse(text, |text| match text {
             "off" => Ok(None),
             _ => parse_duration(text).map(Some).map_err(|error| error + ", or \"off\""),
         });
@@ -269,11 +294,15 @@ impl<'t> Reader<'t> {
         Place { key: Rc::from(key), offset }
     }
 
-    fn as_string(&self, entry: Located<&'t DeValue<'t>>) -> Option<Located<&'t str>> {
+    fn as_string(
+        &self,
+        entry: Located<&'t DeValue<'t>>,
+        accepted: &str,
+    ) -> Option<Located<&'t str>> {
         if let DeValue::String(text) = entry.value {
             return Some(Located { value: text, at: entry.at });
         }
-        self.wrong_type(&entry, "a string");
+        self.wrong_type(&entry, accepted);
         None
     }
 
@@ -339,5 +368,5 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text)
         .ok()
         .filter(|time| (DURATION_MIN..=DURATION_MAX).contains(time))
-        .ok_or_else(|| "it takes a time from \"1ms\" to \"366days\", such as \"10s\"".to_owned())
+        .ok_or_else(|| format!("it takes {DURATION}"))
 }

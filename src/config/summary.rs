@@ -102,7 +102,7 @@ fn describe_listener(f: &mut fmt::Formatter<'_>, listener: &Listener) -> fmt::Re
     for certificate in &listener.certificates {
         let names = match certificate.dns_names.as_slice() {
             [] => "no DNS name".to_owned(),
-            names => names.join(", "),
+            names => join(names.iter().map(|name| name.escape_debug())),
         };
         let file = certificate.chain_file.display();
         let until = date(certificate.not_after);
@@ -168,7 +168,7 @@ fn describe_profile(f: &mut fmt::Formatter<'_>, profile: &TrustProfile) -> fmt::
     if profile.common_name {
         line(f, "  common name", "counts where there is no subjectAltName")?;
     }
-    line(f, "  chain", format_args!("at most {} intermediates", profile.max_intermediates))?;
+    line(f, "  chain", format_args!("at most {} between peer and CA", profile.max_intermediates))?;
     line(f, "  revocation", "off")
 }
 

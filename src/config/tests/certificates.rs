@@ -1,6 +1,9 @@
 //! The files that a configuration names.
 
-use super::{GOOD, changed, errors, good, refused, warned};
+use std::path::Path;
+
+use super::{GOOD, changed, errors, good, pki::pki, refused, warned};
+use crate::config::Files;
 
 /// The one error of a trust anchor file, without place and key.
 fn anchor_error(file: &str) -> String {
@@ -25,6 +28,11 @@ fn a_file_that_is_no_good_as_trust_anchor_is_refused_by_name() {
         ("none.pem", "conf/none.pem can't be read: no such file"),
         ("empty.pem", "conf/empty.pem holds no certificate; it takes PEM or DER"),
         ("garbage.pem", "conf/garbage.pem is not valid PEM: the base64 is malformed"),
+        (
+            "bom.pem",
+            "conf/bom.pem is not valid PEM: a section doesn't start or end as RFC 7468 says",
+        ),
+        ("no-end.pem", "conf/no-end.pem is not valid PEM: a section has no END line"),
         ("crl.pem", "conf/crl.pem holds a PEM section \"X509 CRL\"; it takes CERTIFICATE"),
         (
             "ca-with-key.pem",
@@ -59,13 +67,15 @@ fn a_file_that_is_no_good_as_trust_anchor_is_refused_by_name() {
     ] {
         assert_eq!(anchor_error(file), error);
     }
+    let error = "conf/constrained-twice-ca.pem is not valid X.509: ";
+    assert!(anchor_error("constrained-twice-ca.pem").starts_with(error));
     assert!(anchor_error("not-x509.pem").starts_with("conf/not-x509.pem is not valid X.509: "));
 }
 
 #[test]
 fn a_profile_needs_a_file() {
     let errors = errors(&changed("[\"ca.pem\"]", "[]"));
-    assert!(errors.contains("[trust.contoso.ca] names no file; it takes at least one"));
+    assert!(errors.contains("[trust.contoso.ca] found an empty list; it takes at least one file"));
 }
 
 #[test]
@@ -87,11 +97,11 @@ fn a_key_that_is_not_that_of_the_certificate_is_refused() {
     refused(
         &own("own.pem", "other.key"),
         "conf/cs.toml:19:44: [listener.sip-mtls.certificates.1.key] the key does not match the \
-         certificate; give the key that it was issued for, \
-         [listener.sip-mtls.certificates.1.chain] on line 19",
+         certificate, [listener.sip-mtls.certificates.1.chain] on line 19; give the key that it \
+         was issued for",
     );
     let errors = errors(&own("reversed.pem", "own.key"));
-    assert!(errors.contains("is that of certificate 2 in the chain; put that certificate first"));
+    assert!(errors.contains("the key is that of certificate 2 of the chain, [listener"));
 }
 
 #[test]
@@ -170,5 +180,7 @@ fn a_key_that_every_user_may_read_is_warned_of() {
 #[test]
 fn the_debug_form_of_a_configuration_shows_no_key() {
     let debug = format!("{:?}", good(GOOD));
+    let data = pki().read(Path::new("conf/own.key")).unwrap();
+    assert_eq!(format!("{data:?}"), "FileData { mode: 0600, .. }");
     assert!(debug.contains("EcdsaSigningKey") && !debug.contains("PRIVATE KEY"), "{debug}");
 }

@@ -84,8 +84,18 @@ fn an_unknown_reference_is_refused_with_the_nearest_name() {
 
 #[test]
 fn a_fault_of_what_is_referred_to_is_told_once() {
-    let errors = errors(&changed("names = [\"*.contoso.test\"]", "names = 5"));
-    assert_eq!(errors.lines().count(), 1, "{errors}");
+    for (from, to) in [
+        ("names = [\"*.contoso.test\"]", "names = 5"),
+        ("ca = [\"ca.pem\"]", "ca = 5"),
+        ("ca = [\"ca.pem\"]", "ca = [5]"),
+        ("trust = \"contoso\"", "trust = 5"),
+        ("servers = [\"127.0.0.1:5060\"]", "servers = [5]"),
+        ("peers = [\"frontends\"]", "peers = [5]"),
+        ("certificates = [{", "certificates = [5] #"),
+    ] {
+        let errors = errors(&changed(from, to));
+        assert_eq!(errors.lines().count(), 1, "{to}: {errors}");
+    }
 }
 
 #[test]

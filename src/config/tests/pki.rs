@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, io, path::Path, sync::OnceLock};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, date_time_ymd,
+    BasicConstraints, CertificateParams, CustomExtension, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyPair, KeyUsagePurpose, date_time_ymd,
 };
 use zeroize::Zeroizing;
 
@@ -63,6 +63,8 @@ fn make() -> MemoryFiles {
     put("garbage.pem", b"-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n".to_vec());
     put("not-x509.pem", b"-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n".to_vec());
     put("crl.pem", b"-----BEGIN X509 CRL-----\nMAA=\n-----END X509 CRL-----\n".to_vec());
+    put("bom.pem", format!("\u{feff}{}{}", ca.pem(), ca.pem()).into());
+    put("no-end.pem", ca.pem().replace("END CERT", "ENDE CERT").into());
     put("ca-with-key.pem", format!("{}{}", ca.pem(), ca_key.serialize_pem()).into());
     let mut expired = ca_params("Old Root");
     expired.not_after = date_time_ymd(2026, 5, 31);
@@ -75,6 +77,11 @@ fn make() -> MemoryFiles {
     let mut no_sign = ca_params("No Sign");
     no_sign.key_usages = vec![KeyUsagePurpose::CrlSign];
     put("no-sign-ca.pem", self_signed(no_sign).pem().into());
+
+    let mut twice = ca_params("Constrained Twice");
+    let constraints = CustomExtension::from_oid_content(&[2, 5, 29, 30], vec![0x30, 0]);
+    twice.custom_extensions = vec![constraints.clone(), constraints];
+    put("constrained-twice-ca.pem", self_signed(twice).pem().into());
 
     let issuer = Issuer::new(ca_params("Contoso Root"), &ca_key);
     let issue = |params: CertificateParams| params.signed_by(&own_key, &issuer).unwrap();

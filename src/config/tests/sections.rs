@@ -2,8 +2,10 @@
 
 use std::{path::Path, time::Duration};
 
-use super::{GOOD, changed, errors, good, refused, warned};
-use crate::config::{Config, LogFormat, LogLevel};
+use proptest::{prop_assert, prop_assert_eq, proptest};
+
+use super::{GOOD, changed, errors, good, parse, refused, warned};
+use crate::config::{ClientAuth, Config, LogFormat, LogLevel};
 
 fn with(section: &str) -> String {
     format!("{section}\n{GOOD}")
@@ -106,6 +108,11 @@ fn zero_and_endless_times_are_refused() {
         let text = with(&format!("limits.drain_timeout = {time:?}"));
         assert!(errors(&text).contains("[limits.drain_timeout] found"), "{time}");
     }
+    refused(
+        &with("limits.idle_timeout = 3600"),
+        "conf/cs.toml:1:23: [limits.idle_timeout] found the integer 3600; it takes a time from \
+         \"1ms\" to \"366days\", such as \"10s\", or \"off\"",
+    );
     let text = with("limits.drain_timeout = \"off\"");
     assert!(errors(&text).contains("found \"off\""), "only documented times can be off");
 }
@@ -241,8 +248,32 @@ trust contoso
   ca           conf/ca.pem until 2027-01-01: CN=Contoso Root
   names        *.contoso.test
   key usage    clientAuth
-  chain        at most 4 intermediates
+  chain        at most 4 between peer and CA
   revocation   off
 "
     );
+}
+
+proptest! {
+    /// Whatever happens to the file, the loader answers, and what it lets through is complete.
+    #[test]
+    fn a_damaged_file_gives_errors_or_a_whole_configuration(
+        at in 0..GOOD.len(), removed in 0..40_usize, put_in in "[ -~\n\u{e9}]{0,6}",
+    ) {
+        let mut text = GOOD.to_owned();
+        text.replace_range(at..(at + removed).min(GOOD.len()), &put_in);
+        match parse(&text) {
+            Err(errors) => prop_assert!(errors.iter().len() > 0),
+            Ok(config) => for listener in &config.listeners {
+                prop_assert!(!listener.listen.is_empty() && !listener.certificates.is_empty());
+                prop_assert_eq!(
+                    listener.peers.is_empty(),
+                    listener.client_auth == ClientAuth::None
+                );
+                prop_assert!(listener.peers.iter().all(|set| !set.names.is_empty()));
+                prop_assert!(listener.peers.iter().all(|set| !set.trust.ca.is_empty()));
+                prop_assert!(!listener.backend.servers.is_empty());
+            },
+        }
+    }
 }
