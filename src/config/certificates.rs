@@ -66,14 +66,14 @@ pub(super) fn load_anchors(around: Surroundings<'_>, name: &Located<&str>) -> Ve
     let mut anchors = Vec::with_capacity(count);
     for (index, der) in certificates.into_iter().enumerate() {
         match check_anchor(&der, around.now) {
-            Ok(()) => anchors.push(CaCertificate { file: file.clone(), der }),
+            Ok(not_after) => anchors.push(CaCertificate { file: file.clone(), der, not_after }),
             Err(problem) => wrong(&format!("{}{problem}", which(index, count))),
         }
     }
     anchors
 }
 
-fn check_anchor(der: &CertificateDer<'_>, now: i64) -> Result<(), String> {
+fn check_anchor(der: &CertificateDer<'_>, now: i64) -> Result<i64, String> {
     let facts = CertificateFacts::parse(der)?;
     let subject = &facts.subject;
     if !facts.is_ca {

@@ -155,7 +155,7 @@ fn read_limits(reader: Option<Reader<'_>>) -> Limits {
     const CONNECTIONS_MAX: usize = 10_000_000;
     const HANDSHAKES_MAX: usize = 1_000_000;
     let mut limits = Limits {
-        max_connections: 100_000,
+        max_connections: None,
         max_handshakes: 4096,
         handshake_timeout: Duration::from_secs(10),
         idle_timeout: Some(Duration::from_secs(3600)),
@@ -165,7 +165,7 @@ fn read_limits(reader: Option<Reader<'_>>) -> Limits {
     };
     let Some(mut reader) = reader else { return limits };
     if let Some(count) = reader.integer("max_connections", 1..=CONNECTIONS_MAX) {
-        limits.max_connections = count;
+        limits.max_connections = Some(count);
     }
     if let Some(count) = reader.integer("max_handshakes", 1..=HANDSHAKES_MAX) {
         limits.max_handshakes = count;

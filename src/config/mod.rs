@@ -17,7 +17,9 @@ mod tests;
 mod tls;
 mod values;
 
-use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration,
+};
 
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::CertificateDer;
@@ -61,14 +63,14 @@ pub struct Workers {
 }
 
 /// `[admin]`
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Admin {
     /// Where `/metrics` and health are served (`"off"` is `None`). Default `127.0.0.1:9464`.
     pub listen: Option<SocketAddr>,
 }
 
 /// `[log]`
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Log {
     /// `format = "text" | "json"`, default text.
     pub format: LogFormat,
@@ -103,8 +105,9 @@ pub enum LogLevel {
 /// `[limits]`: every queue, buffer and deadline that can be set.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// `max_connections`, for the whole process, default 100000. More are closed on accept.
-    pub max_connections: usize,
+    /// `max_connections`, for the whole process; more are closed on accept. `None`, the default,
+    /// is as many as the descriptor limit has room for, at most 100000.
+    pub max_connections: Option<usize>,
     /// `max_handshakes`, handshakes in flight in the whole process, default 4096.
     pub max_handshakes: usize,
     /// `handshake_timeout`: from accept to the end of the handshake, one total, default 10 s.
@@ -145,6 +148,8 @@ pub struct CaCertificate {
     pub file: PathBuf,
     /// The certificate.
     pub der: CertificateDer<'static>,
+    /// notAfter, seconds since 1970.
+    pub not_after: i64,
 }
 
 /// Which extended key usage (RFC 5280 §4.2.1.12) a peer's certificate must carry.
@@ -191,6 +196,15 @@ pub enum ServerAddress {
     Tcp(SocketAddr),
     /// `unix:/path`
     Unix(PathBuf),
+}
+
+impl fmt::Display for ServerAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
 }
 
 /// What is sent before the first byte of plaintext.

@@ -71,7 +71,10 @@ fn log(f: &mut fmt::Formatter<'_>, config: &Config) -> fmt::Result {
 fn limits(f: &mut fmt::Formatter<'_>, config: &Config) -> fmt::Result {
     let limits = &config.limits;
     let or_off = |time: Option<Duration>| time.map_or("off".to_owned(), duration);
-    line(f, "connections", format_args!("at most {}", limits.max_connections))?;
+    match limits.max_connections {
+        None => line(f, "connections", "as many as descriptors allow")?,
+        Some(count) => line(f, "connections", format_args!("at most {count}"))?,
+    }
     let timeout = duration(limits.handshake_timeout);
     line(f, "handshakes", format_args!("at most {}, {timeout} each", limits.max_handshakes))?;
     line(
@@ -133,10 +136,7 @@ fn describe_peers(f: &mut fmt::Formatter<'_>, peers: &PeerSet) -> fmt::Result {
 }
 
 fn describe_backend(f: &mut fmt::Formatter<'_>, backend: &Backend) -> fmt::Result {
-    let servers = backend.servers.iter().map(|server| match server {
-        ServerAddress::Tcp(address) => address.to_string(),
-        ServerAddress::Unix(path) => format!("unix:{}", path.display()),
-    });
+    let servers = backend.servers.iter().map(ServerAddress::to_string);
     let header = match backend.proxy_protocol {
         ProxyProtocol::Off => "no PROXY header",
         ProxyProtocol::V2 => "PROXY header v2",

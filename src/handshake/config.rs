@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use aws_lc_rs::digest;
+use aws_lc_rs::digest::{SHA256, digest};
 use rustls::{
     KeyLog, ServerConfig,
-    crypto::{CryptoProvider, aws_lc_rs},
+    crypto::{CryptoProvider, aws_lc_rs as provider},
     server::{NoServerSessionStorage, ProducesTickets, WebPkiClientVerifier},
     version::{TLS12, TLS13},
 };
@@ -27,7 +27,7 @@ use crate::{
 /// # Errors
 /// If the system gives no random bytes.
 pub fn ticket_encryption() -> Result<Arc<dyn ProducesTickets>, rustls::Error> {
-    aws_lc_rs::Ticketer::new()
+    provider::Ticketer::new()
 }
 
 /// rustls' configuration for `listener`, whose decisions are those of `policy`.
@@ -43,7 +43,7 @@ pub fn server_config(
     let provider = CryptoProvider {
         cipher_suites: listener.tls.cipher_suites.clone(),
         kx_groups: listener.tls.groups.clone(),
-        ..aws_lc_rs::default_provider()
+        ..provider::default_provider()
     };
     let algorithms = provider.signature_verification_algorithms;
     let versions: Vec<_> = listener
@@ -86,7 +86,7 @@ pub fn server_config(
 fn policy_tag(listener: &Listener) -> PolicyTag {
     let text = format!("{}\n{:?}\n{:?}", listener.name, listener.client_auth, listener.peers);
     let mut tag = PolicyTag::default();
-    tag.copy_from_slice(digest::digest(&digest::SHA256, text.as_bytes()).as_ref());
+    tag.copy_from_slice(digest(&SHA256, text.as_bytes()).as_ref());
     tag
 }
 

@@ -20,7 +20,7 @@ fn a_good_configuration_has_the_documented_defaults() {
     assert_eq!((config.log.format, config.log.level), (LogFormat::Text, LogLevel::Info));
     assert!(config.log.connections);
     let limits = &config.limits;
-    assert_eq!((limits.max_connections, limits.max_handshakes), (100_000, 4096));
+    assert_eq!((limits.max_connections, limits.max_handshakes), (None, 4096));
     assert_eq!(limits.handshake_timeout, Duration::from_secs(10));
     assert_eq!(limits.idle_timeout, Some(Duration::from_secs(3600)));
     assert_eq!(limits.max_lifetime, None);
@@ -50,7 +50,7 @@ fn values_that_are_set_are_taken() {
     assert_eq!((config.log.format, config.log.level), (LogFormat::Json, LogLevel::Debug));
     assert!(!config.log.connections);
     let limits = &config.limits;
-    assert_eq!((limits.max_connections, limits.max_handshakes), (1000, 16));
+    assert_eq!((limits.max_connections, limits.max_handshakes), (Some(1000), 16));
     assert_eq!(limits.handshake_timeout, Duration::from_millis(1500));
     assert_eq!(limits.idle_timeout, None);
     assert_eq!(limits.max_lifetime, Some(Duration::from_secs(5400)));
