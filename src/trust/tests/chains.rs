@@ -233,6 +233,26 @@ fn a_critical_extension_that_nobody_understands_is_refused() {
 }
 
 #[test]
+fn extensions_by_the_dozen_or_repeated_are_malformed() {
+    let ca = Ca::root("Contoso Root");
+    let policy = frontends(&ca, |_| {});
+    let with = |ids: std::ops::Range<u64>| {
+        [ca.leaf_with("fe01.contoso.test", |params| {
+            let extension =
+                |id| rcgen::CustomExtension::from_oid_content(&[1, 3, 9999, id], vec![5, 0]);
+            params.custom_extensions = ids.map(extension).collect();
+        })]
+    };
+    admitted(&policy, &with(0..32));
+    assert_refused(&policy, &with(0..65), Refusal::Malformed);
+    let twice = ca.leaf_with("fe01.contoso.test", |params| {
+        let names = rcgen::CustomExtension::from_oid_content(&[2, 5, 29, 17], vec![0x30, 0]);
+        params.custom_extensions.push(names);
+    });
+    assert_refused(&policy, &[twice], Refusal::Malformed);
+}
+
+#[test]
 fn a_cross_signed_ca_leads_to_the_profile_that_admits_the_peer() {
     let (ours, theirs) = (Ca::root("Contoso Root"), Ca::root("Fabrikam Root"));
     let bridge = ours.sub("Bridge");
