@@ -88,8 +88,10 @@ fn check_anchor(der: &CertificateDer<'_>, now: i64) -> Result<i64, String> {
              give another CA certificate"
         ));
     }
-    check_validity(&facts, now)
-        .map_err(|problem| format!("({subject}) {problem}; replace it or take it out of the list"))
+    check_validity(&facts, now).map_err(|problem| {
+        format!("({subject}) {problem}; replace it or take it out of the list")
+    })?;
+    Ok(facts.not_after)
 }
 
 /// One entry of `certificates`; all faults are noted.

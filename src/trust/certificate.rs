@@ -28,6 +28,10 @@ use crate::name::PeerName;
 /// of matching and the memory of a connection.
 const MAX_NAMES: usize = 256;
 
+/// Extensions of one certificate; real ones have about ten. Looking for repeated ones takes time
+/// that grows with the square.
+const MAX_EXTENSIONS: usize = 64;
+
 /// Octets of a serial number; RFC 5280 §4.1.2.2 asks CAs for 20 at most, some don't care.
 const MAX_SERIAL_BYTES: usize = 64;
 
@@ -121,6 +125,9 @@ impl<'a> Certificate<'a> {
         }
         if x509.raw_serial().len() > MAX_SERIAL_BYTES {
             return Err(malformed("its serial number is too long"));
+        }
+        if x509.extensions().len() > MAX_EXTENSIONS {
+            return Err(malformed("it has too many extensions"));
         }
         let mut certificate = Self {
             not_before: unix_time(x509.validity().not_before.timestamp()),

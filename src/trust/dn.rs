@@ -147,7 +147,11 @@ fn push_hex(out: &mut String, value: &Any<'_>) {
 fn truncate(mut text: String) -> String {
     const ELLIPSIS: char = '…';
     if text.len() > MAX_NAME_BYTES {
-        text.truncate(text.floor_char_boundary(MAX_NAME_BYTES - ELLIPSIS.len_utf8()));
+        let mut end = MAX_NAME_BYTES - ELLIPSIS.len_utf8();
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        text.truncate(end);
         text.push(ELLIPSIS);
     }
     text

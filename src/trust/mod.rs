@@ -30,7 +30,8 @@ mod permit;
 mod policy;
 mod presented;
 mod refusal;
-
+#[cfg(test)]
+mod tests;
 mod verification;
 
 pub use certificate::{KeyAlgorithm, MalformedCertificate};

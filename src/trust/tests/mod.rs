@@ -1,0 +1,180 @@
+//! The decision, one scenario a test: each makes the certificates that it needs, in memory, and
+//! asks one policy about them at a fixed time.
+
+mod chains;
+mod identities;
+mod names;
+mod purposes;
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType,
+};
+use rustls_pki_types::{CertificateDer, UnixTime};
+use time::OffsetDateTime;
+
+use super::{Permit, Policy, Refusal, Refused};
+use crate::{
+    config::{CaCertificate, ClientAuth, EkuRule, PeerSet, TrustProfile},
+    name::NamePattern,
+};
+
+/// 2030-01-01; the certificates are valid from 2029 to 2031, those of CAs from 2020 to 2040.
+const NOW: u64 = 1_893_456_000;
+
+fn at(seconds: u64) -> UnixTime {
+    UnixTime::since_unix_epoch(Duration::from_secs(seconds))
+}
+
+fn date(year: i32) -> OffsetDateTime {
+    rcgen::date_time_ymd(year, 1, 1)
+}
+
+/// A CA that issues for tests.
+struct Ca {
+    der: CertificateDer<'static>,
+    params: CertificateParams,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+fn ca_params(name: &str) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params.not_before = date(2020);
+    params.not_after = date(2040);
+    params
+}
+
+impl Ca {
+    fn root(name: &str) -> Self {
+        Self::root_with(name, |_| {})
+    }
+
+    fn root_with(name: &str, edit: impl FnOnce(&mut CertificateParams)) -> Self {
+        let mut params = ca_params(name);
+        edit(&mut params);
+        let key = KeyPair::generate().unwrap();
+        let der = params.self_signed(&key).unwrap().der().clone();
+        Self { der, issuer: Issuer::new(params.clone(), key), params }
+    }
+
+    fn sub(&self, name: &str) -> Self {
+        self.sub_with(name, |_| {})
+    }
+
+    fn sub_with(&self, name: &str, edit: impl FnOnce(&mut CertificateParams)) -> Self {
+        let mut params = ca_params(name);
+        edit(&mut params);
+        let key = KeyPair::generate().unwrap();
+        let der = params.signed_by(&key, &self.issuer).unwrap().der().clone();
+        Self { der, issuer: Issuer::new(params.clone(), key), params }
+    }
+
+    /// A certificate of this CA for the key of another one.
+    fn cross_sign(&self, other: &Self) -> CertificateDer<'static> {
+        other.params.signed_by(other.issuer.key(), &self.issuer).unwrap().der().clone()
+    }
+
+    fn leaf(&self, name: &str) -> CertificateDer<'static> {
+        self.leaf_with(name, |_| {})
+    }
+
+    fn leaf_with(
+        &self,
+        name: &str,
+        edit: impl FnOnce(&mut CertificateParams),
+    ) -> CertificateDer<'static> {
+        self.leaf_for(&KeyPair::generate().unwrap(), name, edit)
+    }
+
+    fn leaf_for(
+        &self,
+        key: &impl rcgen::PublicKeyData,
+        name: &str,
+        edit: impl FnOnce(&mut CertificateParams),
+    ) -> CertificateDer<'static> {
+        let mut params = leaf_params(name);
+        edit(&mut params);
+        params.signed_by(key, &self.issuer).unwrap().der().clone()
+    }
+}
+
+fn leaf_params(name: &str) -> CertificateParams {
+    let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.not_before = date(2029);
+    params.not_after = date(2031);
+    params
+}
+
+fn uri(text: &str) -> SanType {
+    SanType::URI(text.try_into().unwrap())
+}
+
+fn profile(name: &str, cas: &[&Ca], names: &[&str]) -> TrustProfile {
+    TrustProfile {
+        name: name.into(),
+        ca: cas
+            .iter()
+            .map(|ca| CaCertificate { file: PathBuf::from("ca.pem"), der: ca.der.clone() })
+            .collect(),
+        names: patterns(names),
+        eku: EkuRule::Client,
+        common_name: false,
+        max_intermediates: 4,
+    }
+}
+
+fn patterns(names: &[&str]) -> Vec<NamePattern> {
+    names.iter().map(|name| NamePattern::parse(name).unwrap()).collect()
+}
+
+fn peers(name: &str, trust: &Arc<TrustProfile>, names: &[&str]) -> Arc<PeerSet> {
+    blocking_peers(name, trust, names, &[])
+}
+
+fn blocking_peers(
+    name: &str,
+    trust: &Arc<TrustProfile>,
+    names: &[&str],
+    blocked: &[&str],
+) -> Arc<PeerSet> {
+    Arc::new(PeerSet {
+        name: name.into(),
+        trust: trust.clone(),
+        names: patterns(names),
+        blocked: patterns(blocked),
+    })
+}
+
+fn policy(sets: &[Arc<PeerSet>]) -> Policy {
+    Policy::new(ClientAuth::Required, sets).unwrap()
+}
+
+/// The policy of most tests: peers.frontends lists `fe01.contoso.test` and `*.pool.contoso.test`
+/// for trust.contoso.
+fn frontends(ca: &Ca, edit: impl FnOnce(&mut TrustProfile)) -> Policy {
+    let mut trust = profile("contoso", &[ca], &["*.contoso.test"]);
+    edit(&mut trust);
+    policy(&[peers("frontends", &trust.into(), &["fe01.contoso.test", "*.pool.contoso.test"])])
+}
+
+fn admitted(policy: &Policy, chain: &[CertificateDer<'_>]) -> Permit {
+    policy.decide(chain, at(NOW)).unwrap_or_else(|refused| panic!("{refused}"))
+}
+
+fn refused(policy: &Policy, chain: &[CertificateDer<'_>]) -> Refused {
+    policy.decide(chain, at(NOW)).expect_err("a refusal")
+}
+
+#[track_caller]
+fn assert_refused(policy: &Policy, chain: &[CertificateDer<'_>], reason: Refusal) -> Refused {
+    let refused = refused(policy, chain);
+    assert_eq!(refused.reason, reason, "{refused}");
+    refused
+}
