@@ -45,8 +45,13 @@ fn leaf(ca: &Ca) -> CertificateDer<'static> {
 fn policy(ca: &Ca) -> Policy {
     let pattern = |text: &str| NamePattern::parse(text).expect("a pattern");
     let trust = Arc::new(TrustProfile {
+        shared: false,
         name: "contoso".into(),
-        ca: vec![CaCertificate { file: PathBuf::from("ca.pem"), der: ca.der().clone() }],
+        ca: vec![CaCertificate {
+            file: PathBuf::from("ca.pem"),
+            der: ca.der().clone(),
+            not_after: 0,
+        }],
         names: vec![pattern("*.contoso.test")],
         eku: EkuRule::Client,
         common_name: false,

@@ -111,7 +111,8 @@ impl Connection<'_> {
             ProxyProtocol::Off => Vec::new(),
             ProxyProtocol::V2 => {
                 let certificate = certificate.as_ref();
-                let told = Told { peer, agreed: &agreed, name: server_name.as_deref(), certificate };
+                let told =
+                    Told { peer, agreed: &agreed, name: server_name.as_deref(), certificate };
                 self.proxy_header(&told, &permit, journal.id())
             }
         };
@@ -129,11 +130,8 @@ impl Connection<'_> {
         match dialled {
             Ok(backend) => {
                 registration.enter(Phase::Relay);
-                let tools = Tools {
-                    pool: &self.worker.pool,
-                    metrics: &self.service.metrics,
-                    registration,
-                };
+                let tools =
+                    Tools { pool: &self.worker.pool, metrics: &self.service.metrics, registration };
                 Relay::new(self.client, &backend, record, tools).run(start).await
             }
             Err(unreachable) => {
@@ -216,4 +214,3 @@ struct Told<'a> {
     name: Option<&'a str>,
     certificate: Option<&'a CertificateDer<'static>>,
 }
-

@@ -96,9 +96,8 @@ impl Generation {
                 GenerationError::Policy { listener: listener.name.clone(), error }
             })?;
             let policy = Arc::new(policy);
-            let tls = handshake::server_config(listener, &policy, tickets).map_err(|error| {
-                GenerationError::Tls { listener: listener.name.clone(), error }
-            })?;
+            let tls = handshake::server_config(listener, &policy, tickets)
+                .map_err(|error| GenerationError::Tls { listener: listener.name.clone(), error })?;
             services.push(Arc::new(Service {
                 config: listener.clone(),
                 policy,

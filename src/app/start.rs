@@ -185,9 +185,8 @@ impl App {
         let signals = signals::receive().map_err(system("signals can't be received"))?;
 
         let mut run_id = [0; 4];
-        aws_lc_rs::rand::fill(&mut run_id).map_err(|_| {
-            system("no random bytes")(io::Error::other("the generator failed"))
-        })?;
+        aws_lc_rs::rand::fill(&mut run_id)
+            .map_err(|_| system("no random bytes")(io::Error::other("the generator failed")))?;
         let process = Arc::new(Process::new(
             ProcessMetrics::new(&metrics),
             u32::from_be_bytes(run_id),

@@ -17,9 +17,7 @@ mod tests;
 mod tls;
 mod values;
 
-use std::{
-    collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration,
-};
+use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::CertificateDer;

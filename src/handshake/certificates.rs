@@ -97,8 +97,10 @@ mod tests {
     fn certificate(names: &[&str]) -> OwnCertificate {
         let key = rcgen::KeyPair::generate().expect("key");
         let names: Vec<String> = names.iter().map(|&n| n.to_owned()).collect();
-        let made =
-            rcgen::CertificateParams::new(names.clone()).expect("names").self_signed(&key).expect("signed");
+        let made = rcgen::CertificateParams::new(names.clone())
+            .expect("names")
+            .self_signed(&key)
+            .expect("signed");
         let der = rustls_pki_types::PrivateKeyDer::try_from(key.serialize_der()).expect("key");
         let signing = rustls::crypto::aws_lc_rs::sign::any_supported_type(&der).expect("key");
         OwnCertificate {

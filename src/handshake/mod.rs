@@ -11,10 +11,7 @@ mod verifier;
 
 use std::{rc::Rc, sync::Arc};
 
-use rustls::{
-    HandshakeKind as RustlsKind, ProtocolVersion, ServerConfig,
-    SupportedCipherSuite,
-};
+use rustls::{HandshakeKind as RustlsKind, ProtocolVersion, ServerConfig, SupportedCipherSuite};
 use rustls_pki_types::{CertificateDer, UnixTime};
 
 pub use config::{server_config, ticket_encryption};
@@ -159,9 +156,8 @@ fn conclude(mut machine: Machine, policy: &Policy) -> Result<Established, Failur
         .connection
         .dangerous_into_kernel_connection()
         .map_err(|error| Failure::internal(error.to_string()))?;
-    let mut record =
-        RecordLayer::new(Side::Server, agreed.cipher_suite, extracted, secrets.take())
-            .map_err(|error| Failure::internal(error.to_string()))?;
+    let mut record = RecordLayer::new(Side::Server, agreed.cipher_suite, extracted, secrets.take())
+        .map_err(|error| Failure::internal(error.to_string()))?;
     match decision {
         Ok(permit) => Ok(Established {
             permit,

@@ -31,10 +31,19 @@ const HANDSHAKE: u8 = 22;
 /// Judges the first bytes, of which there is at least one.
 pub(super) fn judge(first: &[u8]) -> Result<(), NotTls> {
     const METHODS: [&[u8]; 9] = [
-        b"GET ", b"POST ", b"HEAD ", b"PUT ", b"DELETE ", b"OPTIONS ", b"PATCH ", b"CONNECT ",
+        b"GET ",
+        b"POST ",
+        b"HEAD ",
+        b"PUT ",
+        b"DELETE ",
+        b"OPTIONS ",
+        b"PATCH ",
+        b"CONNECT ",
         b"PRI * HTTP/2",
     ];
-    let begins = |wanted: &[u8]| first.len() >= 3 && first.starts_with(&wanted[..wanted.len().min(first.len())]);
+    let begins = |wanted: &[u8]| {
+        first.len() >= 3 && first.starts_with(&wanted[..wanted.len().min(first.len())])
+    };
     match first {
         [HANDSHAKE] | [HANDSHAKE, 3, ..] => Ok(()),
         _ if begins(b"PROXY ") || begins(b"\r\n\r\n\0\r\nQUIT\n") => Err(NotTls::ProxyHeader),

@@ -71,6 +71,7 @@ fn a_renewed_trust_anchor_with_the_same_key_takes_over_from_the_expired_one() {
     params.not_after = date(2035);
     let renewed = CaCertificate {
         file: "renewed.pem".into(),
+        not_after: 0,
         der: params.self_signed(old.issuer.key()).unwrap().der().clone(),
     };
     let policy = frontends(&old, |trust| trust.ca.push(renewed));

@@ -118,10 +118,15 @@ fn uri(text: &str) -> SanType {
 
 fn profile(name: &str, cas: &[&Ca], names: &[&str]) -> TrustProfile {
     TrustProfile {
+        shared: false,
         name: name.into(),
         ca: cas
             .iter()
-            .map(|ca| CaCertificate { file: PathBuf::from("ca.pem"), der: ca.der.clone() })
+            .map(|ca| CaCertificate {
+                file: PathBuf::from("ca.pem"),
+                der: ca.der.clone(),
+                not_after: 0,
+            })
             .collect(),
         names: patterns(names),
         eku: EkuRule::Client,
