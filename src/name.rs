@@ -18,7 +18,7 @@ mod uri;
 use std::{fmt, net::IpAddr};
 
 pub use dns::DnsName;
-pub use ip::Network;
+use ip::Network;
 pub use uri::UriName;
 
 /// A pattern of the configuration for names in certificates.

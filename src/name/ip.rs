@@ -6,7 +6,7 @@ use std::{fmt, net::IpAddr};
 ///
 /// An IPv4 network contains no IPv6 address, not even an IPv4-mapped one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Network {
+pub(super) struct Network {
     /// The lowest address.
     address: IpAddr,
     /// 1 to 32 or 1 to 128 bits.
@@ -15,13 +15,13 @@ pub struct Network {
 
 impl Network {
     /// Whether the address is one of the network's.
-    pub fn contains(&self, address: IpAddr) -> bool {
+    pub(super) fn contains(&self, address: IpAddr) -> bool {
         address.is_ipv4() == self.address.is_ipv4()
             && lowest(address, self.prefix_bits) == self.address
     }
 
     /// Whether all addresses of the network are addresses of `other`.
-    pub fn is_within(&self, other: &Self) -> bool {
+    pub(super) fn is_within(&self, other: &Self) -> bool {
         self.prefix_bits >= other.prefix_bits && other.contains(self.address)
     }
 }

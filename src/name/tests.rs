@@ -107,6 +107,16 @@ fn other_uris_match_exactly_but_for_the_case_of_scheme_and_host() {
 }
 
 #[test]
+fn what_looks_like_an_address_or_a_port_is_no_uri_but_short_uris_are() {
+    for text in ["spiffe://d/a", "fd://d/a", "sip:abc", "urn:a:1"] {
+        assert!(pattern(text).matches(&uri(text)), "{text}");
+    }
+    for text in ["fe01.test:5061", "fd00:1:2", "fd00:1:2/64", "fe01:"] {
+        assert!(NamePattern::parse(text).is_err(), "{text}");
+    }
+}
+
+#[test]
 fn addresses_and_networks_match_within_their_family() {
     let net = pattern("192.0.2.0/24");
     assert!(net.matches(&ip("192.0.2.7")));
@@ -153,9 +163,6 @@ fn patterns_outside_the_grammar_are_errors() {
         "a/b",
         "a:b c",
         "192.0.2.300",
-        "fe01.test:5061",
-        "fd00:1:2",
-        "fd00:1:2/64",
         "foo.123",
         "xn--.test",
         "xn--a-.test",

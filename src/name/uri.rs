@@ -67,12 +67,14 @@ impl fmt::Display for UriName {
     }
 }
 
-/// Whether a pattern of the configuration means a URI. An IPv6 address or a host with its port
-/// may look like one; what follows the first colon tells them apart, even if they are mistyped.
+/// Whether a pattern of the configuration means a URI. A mistyped IPv6 address and a host with its
+/// port would pass for one as well, and then never match anything.
 pub(super) fn looks_like_uri(text: &str) -> bool {
-    let numeric = |b: u8| b.is_ascii_hexdigit() || matches!(b, b':' | b'.' | b'/');
-    text.split_once(':')
-        .is_some_and(|(scheme, rest)| is_scheme(scheme) && !rest.bytes().all(numeric))
+    let Some((scheme, rest)) = text.split_once(':') else { return false };
+    let is_port = rest.bytes().all(|b| b.is_ascii_digit());
+    let is_address = scheme.bytes().all(|b| b.is_ascii_hexdigit())
+        && rest.bytes().all(|b| b.is_ascii_hexdigit() || b":./".contains(&b));
+    is_scheme(scheme) && (rest.starts_with("//") || !(is_port || is_address))
 }
 
 /// Parses `spiffe://DOMAIN/*` or `spiffe://DOMAIN/PATH/*` to the text before the asterisk; `None`

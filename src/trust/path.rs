@@ -169,7 +169,7 @@ fn check_issuers(path: &WholePath<'_>) -> Result<(), Objection> {
             progress: Progress::Path,
             reason: Refusal::WrongKeyUsage,
             detail: format!(
-                "the key usage of the intermediate certificate {:?} doesn't allow it to sign \
+                "the key usage of the intermediate certificate {} doesn't allow it to sign \
                  certificates (keyCertSign)",
                 issuer.subject()
             ),
@@ -204,7 +204,7 @@ fn admit(
         return object(
             Refusal::ChainTooLong,
             format!(
-                "the path has more intermediate certificates than its CA {:?} allows",
+                "the path has more intermediate certificates than its CA {} allows",
                 path.anchor.subject
             ),
         );
@@ -237,7 +237,7 @@ fn admit(
         return object(
             Refusal::Expired,
             format!(
-                "the CA certificate {:?} of trust.{} expired at {}",
+                "the CA certificate {} of trust.{} expired at {}",
                 path.anchor.subject,
                 profile.name,
                 verification::rfc3339(binding.not_after)
@@ -248,7 +248,7 @@ fn admit(
         return object(
             Refusal::NotYetValid,
             format!(
-                "the CA certificate {:?} of trust.{} isn't valid before {}",
+                "the CA certificate {} of trust.{} isn't valid before {}",
                 path.anchor.subject,
                 profile.name,
                 verification::rfc3339(binding.not_before)
@@ -303,7 +303,7 @@ fn unlisted(policy: &Policy, presented: &Presented<'_>, anchor: &Anchor) -> Obje
             progress: Progress::OtherCa,
             reason: Refusal::NameNotAllowedForCa,
             detail: format!(
-                "{name} is listed in peers.{} for the CAs of trust.{}, and {:?} isn't one of them",
+                "{name} is listed in peers.{} for the CAs of trust.{}, and {} isn't one of them",
                 rule.set.name, rule.set.trust.name, anchor.subject
             ),
         };

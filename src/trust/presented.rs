@@ -69,7 +69,7 @@ impl<'a> Presented<'a> {
             if same_subject >= MAX_SAME_SUBJECT {
                 let detail = format!(
                     "the client sent more than {MAX_SAME_SUBJECT} intermediate certificates for \
-                     {:?}",
+                     {}",
                     certificate.subject()
                 );
                 return Err(Refused::new(Refusal::ChainTooLong, detail).of(identity));
@@ -84,8 +84,9 @@ impl<'a> Presented<'a> {
         std::iter::once(&self.leaf).chain(&self.intermediates)
     }
 
-    /// The issuer that is needed next and wasn't sent, as text.
-    pub(super) fn missing_issuer(&self) -> String {
+    /// Where the chain leads to from the leaf, as text: the issuer whose own certificate wasn't
+    /// sent, or that issued it itself.
+    pub(super) fn last_issuer(&self) -> String {
         let mut current = &self.leaf;
         // No path is longer than all certificates; rings of cross-certificates end here.
         for _ in 0..self.intermediates.len() {

@@ -93,8 +93,8 @@ pub struct Refused {
     pub reason: Refusal,
     /// Why, in words for the operator: which certificate, which name, which rule.
     pub detail: String,
-    /// Who the certificate says it is for, as far as it could be read; unproved unless the reason
-    /// is about names.
+    /// Who the certificate says it is for, if it could be read. Take it for a claim: most reasons
+    /// mean that nobody has vouched for it.
     pub identity: Option<Box<Identity>>,
 }
 

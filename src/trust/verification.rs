@@ -38,9 +38,9 @@ pub(super) fn refused(error: &Error, presented: &Presented<'_>) -> Refused {
         Error::UnknownIssuer => Refused::new(
             reason,
             format!(
-                "the issuer {:?} is neither an admitted CA nor among the certificates that the \
-                 client sent",
-                presented.missing_issuer()
+                "the chain leads to the issuer {}, which is no CA that the listener admits (if it \
+                 is an intermediate one, the client has to send its certificate)",
+                presented.last_issuer()
             ),
         ),
         // A short key is refused by not verifying with it.
@@ -68,7 +68,7 @@ fn subject_of(
     is_meant: impl Fn(&super::certificate::Certificate<'_>) -> bool,
 ) -> String {
     match presented.all().find(|other| is_meant(other)) {
-        Some(certificate) => format!("the certificate {:?}", certificate.subject()),
+        Some(certificate) => format!("the certificate {}", certificate.subject()),
         None => "a certificate of the path".to_owned(),
     }
 }
