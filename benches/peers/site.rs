@@ -1,0 +1,201 @@
+//! Where a comparison takes place: certificates, ports, backends, and one server at a time.
+
+use std::{
+    fs,
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    path::{Path, PathBuf},
+    process::{Child, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use countersign::load::{Backend, BackendMode};
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use super::{BenchError, Peer, config::Route, pki::Pki};
+
+/// The server's CPU.
+const SERVER_CPU: usize = 0;
+/// The CPU of load and backends.
+pub(crate) const LOAD_CPU: &str = "1";
+/// How long a server may take to listen, or to end.
+const PATIENCE: Duration = Duration::from_secs(10);
+const POLL: Duration = Duration::from_millis(20);
+
+/// Certificates, ports and running backends, the same for all servers.
+#[derive(Debug)]
+pub(crate) struct Site {
+    // Before the folder, so that nothing uses it when it goes.
+    _backends: [Backend; 3],
+    pub(crate) pki: Pki,
+    routes: [Route; 3],
+    folder: TempDir,
+}
+
+/// A running server; dropping it ends it.
+#[derive(Debug)]
+pub(crate) struct Server {
+    child: Child,
+    /// The process and its descendants.
+    pub(crate) pids: Vec<u32>,
+    // After the child: the folder outlives it.
+    _folder: TempDir,
+}
+
+/// Which backend is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Behind {
+    Echo,
+    Source,
+    Discard,
+}
+
+impl Site {
+    pub(crate) fn open() -> Result<Self, BenchError> {
+        let folder = TempDir::new().map_err(BenchError::io("a temporary folder"))?;
+        let cpus = LOAD_CPU.parse().ok();
+        let local = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let backend = |mode| Backend::start(mode, local, 1, cpus.as_ref());
+        let backends = [
+            backend(BackendMode::Echo)?,
+            backend(BackendMode::Source)?,
+            backend(BackendMode::Discard)?,
+        ];
+        let ports = free_ports()?;
+        let route = |index: usize, name| Route {
+            name,
+            port: ports[index],
+            backend_port: backends[index].address().port(),
+        };
+        let routes = [route(0, "echo"), route(1, "source"), route(2, "discard")];
+        Ok(Self { pki: Pki::write(folder.path())?, routes, _backends: backends, folder })
+    }
+
+    /// The server's address that leads to that backend.
+    pub(crate) fn address(&self, behind: Behind) -> SocketAddr {
+        let route = match behind {
+            Behind::Echo => self.routes[0],
+            Behind::Source => self.routes[1],
+            Behind::Discard => self.routes[2],
+        };
+        SocketAddr::from((Ipv4Addr::LOCALHOST, route.port))
+    }
+
+    /// Starts `peer` in a folder of its own and waits until it listens everywhere.
+    pub(crate) fn start(&self, peer: Peer) -> Result<Server, BenchError> {
+        let folder =
+            TempDir::new_in(self.folder.path()).map_err(BenchError::io("a temporary folder"))?;
+        let (name, text) = peer.configuration(&self.pki, &self.routes);
+        let config = folder.path().join(name);
+        let log = folder.path().join("log");
+        fs::write(&config, text).map_err(BenchError::io(config.display().to_string()))?;
+        let child = spawn_on_cpu(peer, &config, &log)?;
+        let mut server = Server { child, pids: Vec::new(), _folder: folder };
+        let not_started = |reason: String| BenchError::NotStarted {
+            peer,
+            reason,
+            log: fs::read_to_string(&log).unwrap_or_default(),
+        };
+
+        let deadline = Instant::now() + PATIENCE;
+        for behind in [Behind::Echo, Behind::Source, Behind::Discard] {
+            while let Err(error) = TcpStream::connect(self.address(behind)) {
+                if let Ok(Some(status)) = server.child.try_wait() {
+                    return Err(not_started(format!("it ended with {status}")));
+                }
+                if Instant::now() > deadline {
+                    return Err(not_started(format!("it doesn't listen: {error}")));
+                }
+                thread::sleep(POLL);
+            }
+        }
+        server.pids = descendants(server.child.id());
+        Ok(server)
+    }
+}
+
+impl Server {
+    /// Ends the server in order.
+    pub(crate) fn stop(mut self) -> Result<(), BenchError> {
+        self.end().map_err(BenchError::io("ending the server"))
+    }
+
+    /// Asks first, so that a master process takes its workers along; then insists.
+    fn end(&mut self) -> std::io::Result<()> {
+        if self.child.try_wait()?.is_some() {
+            return Ok(());
+        }
+        let workers = descendants(self.child.id());
+        signal(self.child.id(), Signal::TERM);
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
+            if self.child.try_wait()?.is_some() {
+                return Ok(());
+            }
+            thread::sleep(POLL);
+        }
+        for pid in workers {
+            signal(pid, Signal::KILL);
+        }
+        self.child.wait().map(drop)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.end();
+    }
+}
+
+/// The child inherits the CPU of the thread that starts it, whatever its own options do.
+fn spawn_on_cpu(peer: Peer, config: &Path, log: &PathBuf) -> Result<Child, BenchError> {
+    let log = fs::File::create(log).map_err(BenchError::io(log.display().to_string()))?;
+    let errors = log.try_clone().map_err(BenchError::io("the server's log"))?;
+    let mut command = peer.command(config);
+    command.stdin(Stdio::null()).stdout(log).stderr(errors);
+    if let Some(folder) = config.parent() {
+        command.current_dir(folder);
+    }
+    let spawner = thread::spawn(move || {
+        core_affinity::set_for_current(core_affinity::CoreId { id: SERVER_CPU });
+        command.spawn()
+    });
+    spawner
+        .join()
+        .unwrap_or_else(|_| Err(std::io::Error::other("the spawning thread panicked")))
+        .map_err(BenchError::io(peer.program().display().to_string()))
+}
+
+/// Three ports that were free a moment ago.
+fn free_ports() -> Result<[u16; 3], BenchError> {
+    let bind = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
+    let ports = || {
+        let held = [bind()?, bind()?, bind()?];
+        let [a, b, c] = &held;
+        Ok([a.local_addr()?.port(), b.local_addr()?.port(), c.local_addr()?.port()])
+    };
+    ports().map_err(BenchError::io("finding free ports"))
+}
+
+/// `pid` and all that it started, as far as the kernel lists them (proc(5), `children`).
+fn descendants(pid: u32) -> Vec<u32> {
+    let mut found = vec![pid];
+    let mut next = 0;
+    while let Some(&parent) = found.get(next) {
+        next += 1;
+        let tasks = fs::read_dir(format!("/proc/{parent}/task")).into_iter().flatten().flatten();
+        for task in tasks {
+            let children = fs::read_to_string(task.path().join("children")).unwrap_or_default();
+            found.extend(children.split_whitespace().filter_map(|pid| pid.parse::<u32>().ok()));
+        }
+    }
+    found
+}
+
+fn signal(pid: u32, signal: Signal) {
+    // A process that has ended already is what we want.
+    if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
+        let _ = kill_process(pid, signal);
+    }
+}
