@@ -75,19 +75,25 @@ fn every_tls12_suite_carries_data_with_the_certificate_of_its_kind() {
     server.stop();
 }
 
-/// openssl offers one group at a time, under both versions.
+/// openssl offers one group at a time, under both versions. In TLS 1.2 its list holds for the
+/// curve of an ECDSA key as well (RFC 8422 §5.1.1), so there it gets an RSA certificate.
 #[test]
 fn every_classical_group_is_agreed_on() {
     let pki = Pki::new();
-    let server = Server::start(Config::simple(&pki, Backend::echo().addr()));
+    let listener = Listener::new("main", "app", &[&pki.server(), &pki.server_rsa()]);
+    let config = Config::new(&pki).backend("app", Backend::echo().addr()).listener(listener);
+    let server = Server::start(config);
     let client = pki.client();
     let groups = [("X25519", "X25519"), ("P-256", "secp256r1"), ("P-384", "secp384r1")];
+    let versions: [&[&str]; 2] =
+        [&["-tls1_3"], &["-tls1_2", "-cipher", "ECDHE-RSA-AES128-GCM-SHA256"]];
     let mut number = 0;
-    for version in ["-tls1_3", "-tls1_2"] {
+    for version in versions {
         for (group, name) in groups {
             SClient::new(&pki, server.addr())
                 .certificate(&client)
-                .args([version, "-groups", group])
+                .args(version)
+                .args(["-groups", group])
                 .echo()
                 .succeeded();
             number += 1;
@@ -122,16 +128,17 @@ fn the_post_quantum_hybrid_is_agreed_on() {
     server.stop();
 }
 
-/// A client that knows nothing newer than TLS 1.1, and one that knows no AEAD suite.
+/// A client that knows nothing newer than TLS 1.1, and one that knows no AEAD suite. The first is
+/// missed for the signature algorithms that TLS 1.1 doesn't have, before its version is looked at:
+/// so it gets the same alert.
 #[test]
 fn old_versions_and_cbc_suites_are_refused() {
-    const PROTOCOL_VERSION: u8 = 70;
     const HANDSHAKE_FAILURE: u8 = 40;
     let pki = Pki::new();
     let server = Server::start(Config::simple(&pki, Backend::echo().addr()));
     let old =
         SClient::new(&pki, server.addr()).args(["-tls1_1", "-cipher", "ALL:@SECLEVEL=0"]).end();
-    assert_eq!(old.alert(), Some(PROTOCOL_VERSION), "{old:?}");
+    assert_eq!(old.alert(), Some(HANDSHAKE_FAILURE), "{old:?}");
     let cbc = SClient::new(&pki, server.addr())
         .args(["-tls1_2", "-cipher", "ECDHE-ECDSA-AES128-SHA"])
         .end();
