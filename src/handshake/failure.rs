@@ -95,6 +95,13 @@ impl Failure {
             End::Io(error) => Self::new(HandshakeResult::ClientClosed, format!("client: {error}")),
         };
         failure.facts = facts;
+        if failure.facts.version == VersionLabel::V12
+            && failure.refused.as_ref().is_some_and(|r| r.reason == Refusal::NoCertificate)
+        {
+            // rustls sends certificate_required, which TLS 1.2 doesn't know (RFC 5246 §7.4.6).
+            // Nothing is encrypted yet at that point.
+            failure.farewell = plain_alert(AlertDescription::HandshakeFailure);
+        }
         if failure.farewell.is_empty() {
             failure.farewell = std::mem::take(&mut machine.output);
         }
