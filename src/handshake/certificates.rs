@@ -65,7 +65,10 @@ impl ResolvesServerCert for Certificates {
             key.key.choose_scheme(hello.signature_schemes()).is_some()
                 && suite_fits(hello.cipher_suites(), key.key.algorithm())
         };
-        candidates?.into_iter().find(usable).cloned()
+        let candidates = candidates?;
+        // With one that doesn't fit, rustls finds the lack of common parameters and says so; with
+        // none, it would send access_denied.
+        candidates.iter().copied().find(usable).or(candidates.first().copied()).cloned()
     }
 }
 
