@@ -199,7 +199,8 @@ fn the_demo_keeps_what_its_instructions_promise() {
         let run = paste(refused).wait_end();
         assert!(!run.status.success() && run.stdout.is_empty(), "{refused}: {run:?}");
     }
-    let mut echo = paste(echo);
+    // Without a shell between, ending it ends the connection.
+    let mut echo = paste(&format!("exec {echo}"));
     echo.say(b"hello, this is no HTTP\n");
     echo.wait_stdout("hello, this is no HTTP");
     drop(echo);

@@ -134,7 +134,9 @@ fn connect(pki: &Pki, files: &Files, server: &Server) -> (TlsClient, SocketAddr)
     (client, address)
 }
 
-/// nginx answers with the client's address, and ours, as it found them in the header.
+/// nginx answers with the client's address, and ours, as it found them in the header. Before 1.23.2
+/// it takes 107 bytes of header at most and resets the connection at more, so the header is as
+/// small as it gets: without an identity, an SNI and ALPN.
 #[test]
 fn nginx_reads_the_header() {
     let pki = Pki::new();
@@ -150,8 +152,11 @@ fn nginx_reads_the_header() {
         folder.display()
     );
     let _nginx = start("nginx", folder, &config, "-c", port);
-    let server = serve(&pki, ([127, 0, 0, 1], port).into(), "required");
-    let (mut client, address) = connect(&pki, &pki.client(), &server);
+    let server = serve(&pki, ([127, 0, 0, 1], port).into(), "none");
+    let mut config = client_config(&pki, None);
+    config.enable_sni = false;
+    let mut client = TlsClient::connect(server.addr(), config).unwrap();
+    let address = client.0.sock.local_addr().unwrap();
     let answer = client.read_to_end().unwrap();
     assert_eq!(String::from_utf8(answer).unwrap(), format!("{address} {}", server.addr()));
     drop(client);

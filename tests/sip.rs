@@ -15,7 +15,7 @@ fn answering(pki: &Pki, port: u16) -> Process {
     let mut command = Command::new("sipp");
     command
         .args(["-sn", "uas", "-t", "t1", "-i", "127.0.0.1", "-p", &port.to_string(), "-nostdin"])
-        .args(["-min_rtp_port", "20000", "-max_rtp_port", "28000"])
+        .args(["-mp", &free_port().to_string()])
         .current_dir(folder)
         .env("TERM", "xterm");
     let process = Process::spawn(&mut command);
@@ -52,7 +52,7 @@ fn call(pki: &Pki, through: u16) -> Run {
     command
         .args(["-sn", "uac", "-t", "t1", "-i", "127.0.0.1", "-p", &free_port().to_string()])
         .args(["-m", "20", "-r", "10", "-nostdin", "-timeout", "10", "-timeout_error"])
-        .args(["-min_rtp_port", "20000", "-max_rtp_port", "28000"])
+        .args(["-mp", &free_port().to_string()])
         .arg(format!("127.0.0.1:{through}"))
         .current_dir(folder)
         .env("TERM", "xterm");
