@@ -1,5 +1,7 @@
 //! The command line: what it prints, and how it ends.
 
+#![allow(clippy::unwrap_used, reason = "a test that can't set up its scene has failed")]
+
 mod support;
 
 use std::{

@@ -1,5 +1,7 @@
 //! What is agreed in a handshake, and what ends one.
 
+#![allow(clippy::unwrap_used, reason = "a test that can't set up its scene has failed")]
+
 mod support;
 
 use std::{
@@ -10,7 +12,7 @@ use std::{
 };
 
 use rustls::{
-    ClientConfig, RootCertStore,
+    ClientConfig, ClientConnection, RootCertStore,
     crypto::{CryptoProvider, aws_lc_rs},
 };
 use support::{
@@ -300,6 +302,35 @@ fn what_is_not_a_client_hello_gets_an_alert_and_nothing_else() {
     }
     server.wait_metric("handshakes_total", &[("result", "not_tls")], 4.0);
     server.wait_metric("handshakes_total", &[("result", "malformed")], 1.0);
+    server.stop();
+}
+
+/// The first bytes that a client sends.
+fn client_hello(config: ClientConfig, name: &'static str) -> Vec<u8> {
+    let name = name.try_into().unwrap();
+    let mut client = ClientConnection::new(Arc::new(config), name).unwrap();
+    let mut hello = Vec::new();
+    client.write_tls(&mut hello).unwrap();
+    hello
+}
+
+/// Whoever asks a strict listener for a name that it doesn't have learns that, and nothing of the
+/// names and certificates that it does have.
+#[test]
+fn a_refused_client_hello_is_answered_with_an_alert_alone() {
+    const UNRECOGNIZED_NAME: u8 = 112;
+    let named = named();
+    let config = Config::new(&named.pki)
+        .backend("app", Backend::echo().addr())
+        .listener(listener_of(&named).strict_sni());
+    let server = Server::start(config);
+    for version in [&rustls::version::TLS13, &rustls::version::TLS12] {
+        let config = ClientConfig::builder_with_protocol_versions(&[version])
+            .with_root_certificates(RootCertStore::empty())
+            .with_no_client_auth();
+        let answer = answer_to(server.addr(), &client_hello(config, "elsewhere.test"));
+        assert_eq!(answer, [21, 3, 3, 0, 2, 2, UNRECOGNIZED_NAME]);
+    }
     server.stop();
 }
 

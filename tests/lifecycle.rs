@@ -1,5 +1,7 @@
 //! Reload and shutdown, with connections that live through them.
 
+#![allow(clippy::unwrap_used, reason = "a test that can't set up its scene has failed")]
+
 mod support;
 
 use std::net::TcpStream;

@@ -1,5 +1,7 @@
 //! What backends are told: by our own reader field by field, and as nginx and HAProxy read it.
 
+#![allow(clippy::unwrap_used, reason = "a test that can't set up its scene has failed")]
+
 mod support;
 
 use std::{io::Read, io::Write, net::SocketAddr, path::Path, process::Command};

@@ -1,6 +1,8 @@
 //! SIP over mutual TLS, with the programs that people use: sipp calls through stunnel, which has
 //! the client's certificate, countersign, and answers as a plain TCP server behind it.
 
+#![allow(clippy::unwrap_used, reason = "a test that can't set up its scene has failed")]
+
 mod support;
 
 use std::{fs, process::Command};
