@@ -241,7 +241,11 @@ impl Slot {
 
     /// Hold mode: nothing may happen until the end.
     async fn hold(mut self) {
-        let Some(mut channel) = self.channel.take() else { return };
+        let Some(mut channel) = self.channel.take() else {
+            // Counted already. A thread whose slots have all failed still waits for the end.
+            let _ = self.phase.wait_for(|phase| matches!(phase, Phase::Done(_))).await;
+            return;
+        };
         tokio::select! {
             biased;
             failure = channel.stay_idle() => {

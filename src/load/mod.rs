@@ -162,6 +162,8 @@ pub fn run(args: &RunArgs) -> Result<Report, LoadError> {
     let stats = threads.join();
     progress.clear();
 
+    // What a thread says comes first: it may be why there was no window.
+    let stats = stats?;
     let Window { start, end, held_kb } = window?;
     let measured = Measured {
         window: end.at - start.at,
@@ -170,7 +172,7 @@ pub fn run(args: &RunArgs) -> Result<Report, LoadError> {
         generator_cpu_ns: end.generator.since(&start.generator),
         resident_kb: idle_kb.zip(held_kb),
     };
-    Ok(Report::new(args, &stats?, &measured))
+    Ok(Report::new(args, &stats, &measured))
 }
 
 /// One run, ready to start; shared by all threads.
@@ -257,8 +259,10 @@ impl Plan {
     ) -> Result<Window, LoadError> {
         let warm_up_ends = Instant::now() + self.args.ramp;
         let connections = u64::from(self.args.connections);
-        while !threads.all_ended() && (Instant::now() < warm_up_ends || self.ready() < connections)
-        {
+        while Instant::now() < warm_up_ends || self.ready() < connections {
+            if threads.any_ended() {
+                return Err(LoadError::Thread("it ended before the window".to_owned()));
+            }
             progress.show("warm-up", &self.totals);
             std::thread::sleep(POLL);
         }
@@ -352,6 +356,10 @@ impl Plan {
 struct Threads(Vec<JoinHandle<Result<Stats, LoadError>>>);
 
 impl Threads {
+    fn any_ended(&self) -> bool {
+        self.0.iter().any(JoinHandle::is_finished)
+    }
+
     fn all_ended(&self) -> bool {
         self.0.iter().all(JoinHandle::is_finished)
     }
