@@ -59,7 +59,7 @@ const DEFAULT_DURATION: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(1);
 /// How often the progress line changes.
 const PROGRESS_EVERY: Duration = Duration::from_millis(100);
-/// After the last connection of `hold` is open, for the server to free what it can.
+/// After the last connection is ready, for the server to finish and to free what it can.
 const SETTLE: Duration = Duration::from_millis(500);
 
 /// Why no load could be generated.
@@ -266,9 +266,11 @@ impl Plan {
             progress.show("warm-up", &self.totals);
             std::thread::sleep(POLL);
         }
-        if self.args.mode == Mode::Hold {
-            std::thread::sleep(SETTLE);
-        }
+        // The server may still be at the handshakes that are over for us.
+        std::thread::sleep(match self.args.mode {
+            Mode::Hold => SETTLE,
+            _ => SETTLE.min(self.args.ramp),
+        });
         let held_kb = self.resident_kb()?;
 
         let start = self.sample()?;
