@@ -340,7 +340,7 @@ impl Slot {
         if self.channel.is_none() {
             let channel = Channel::open(self.context.target, self.tls.as_ref()).await?;
             let mut stats = self.context.stats.borrow_mut();
-            stats.count_handshake(measured, channel.is_resumed());
+            stats.count_handshake(measured && self.tls.is_some(), channel.is_resumed());
             if stats.negotiated.is_none() {
                 stats.negotiated = channel.negotiated();
             }

@@ -169,7 +169,7 @@ pub fn run(args: &RunArgs) -> Result<Report, LoadError> {
         window: end.at - start.at,
         completed: end.totals.since(start.totals),
         server_cpu_ns: end.server.zip(start.server).map(|(end, start)| end.since(&start)),
-        generator_cpu_ns: end.generator.since(&start.generator),
+        generator_cpu_ns: end.generator_ns.saturating_sub(start.generator_ns),
         resident_kb: idle_kb.zip(held_kb),
     };
     Ok(Report::new(args, &stats, &measured))
@@ -203,7 +203,7 @@ struct Sample {
     at: Instant,
     totals: stats::TotalsAt,
     server: Option<server::CpuTime>,
-    generator: server::CpuTime,
+    generator_ns: u64,
 }
 
 impl Plan {
@@ -292,7 +292,7 @@ impl Plan {
         let server = self.server.as_ref().map(Server::cpu_time).transpose();
         Ok(Sample {
             server: server.map_err(LoadError::Server)?,
-            generator: Server::own().cpu_time().map_err(LoadError::Server)?,
+            generator_ns: server::own_cpu_ns(),
             totals: self.totals.now(),
             at: Instant::now(),
         })
