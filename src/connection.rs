@@ -213,3 +213,24 @@ struct Told<'a> {
     name: Option<&'a str>,
     certificate: Option<&'a CertificateDer<'static>>,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The size of the future that a function of four arguments returns.
+    fn size_of_future<A, B, C, D, F>(_: fn(A, B, C, D) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn an_idle_connection_stays_small() {
+        println!("serve {}", size_of_future(serve));
+        println!("journal {}", size_of::<Journal>());
+        println!("agreed {}", size_of::<Agreed>());
+        println!("record {}", size_of::<RecordLayer>());
+        println!("established {}", size_of::<Established>());
+        println!("start {}", size_of::<Start>());
+        println!("session {}", size_of::<crate::sessions::Session>());
+    }
+}
