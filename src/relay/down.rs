@@ -6,12 +6,12 @@ use std::{
     time::Duration,
 };
 
-use super::{Relay, Stop};
+use super::{Relay, Stop, outbox::Parcel};
 use crate::{
     metrics::Direction,
     record::MAX_PLAINTEXT_LEN,
     ring::{Buffer, BufferSize, Io},
-    sessions::Session,
+    sessions::Tick,
 };
 
 /// How long a session ticket waits for data to travel with. A segment of its own would cost
@@ -65,48 +65,92 @@ impl Layout {
 struct Pace {
     size: BufferSize,
     quiet: u8,
+    /// When data was last sent.
+    sent: Option<Tick>,
 }
 
 impl Pace {
     fn note(&mut self, bytes: usize, capacity: usize) {
         if bytes == capacity {
-            *self = Self { size: BufferSize::Large, quiet: 0 };
+            (self.size, self.quiet) = (BufferSize::Large, 0);
         } else if bytes < MAX_PLAINTEXT_LEN {
             self.quiet += 1;
             if self.quiet > QUIET_READS {
-                *self = Self { size: BufferSize::Small, quiet: 0 };
+                (self.size, self.quiet) = (BufferSize::Small, 0);
             }
         }
     }
 }
 
-impl Relay<'_> {
+/// Records that were sealed, on their way.
+struct Work<'a> {
+    parcel: Parcel<'a>,
+    buffer: Buffer,
+    sealed: usize,
+}
+
+/// How a turn without waiting ended.
+enum Turn<'a> {
+    /// All is passed on.
+    Done,
+    /// The backend has ended its stream.
+    Ended,
+    /// The upward direction sends.
+    Held,
+    /// The client's socket is full.
+    Blocked(Box<Work<'a>>),
+}
+
+impl Relay {
+    /// What only runs while a socket is full is boxed: an idle connection has no room for it.
     pub(super) async fn down(&self) -> Result<(), Stop> {
         if !self.outbox.is_empty() {
-            self.flush_ticket_unless_data_comes().await?;
+            Box::pin(self.flush_ticket_unless_data_comes()).await?;
         }
-        let mut pace = Pace { size: BufferSize::Small, quiet: 0 };
-        let mut sent = None;
+        let mut pace = Pace { size: BufferSize::Small, quiet: 0, sent: None };
         loop {
             self.backend.readable().await.map_err(Stop::Backend)?;
-            let mut buffer = self.tools.pool.take(pace.size);
-            let paused = sent.is_none_or(|sent| self.session().ticks_since(sent) >= PAUSE_TICKS);
-            let layout = self.layout(&buffer, paused);
-            let bytes = match self.read(&mut buffer, layout) {
-                Ok(Io::WouldBlock) => continue,
-                Ok(Io::Bytes(0)) => break,
-                Ok(Io::Bytes(bytes)) => bytes,
-                Err(error) => return Err(Stop::Backend(error)),
-            };
-            pace.note(bytes, layout.capacity());
-            self.send(&mut buffer, layout, bytes).await?;
-            sent = Some(self.session().now());
+            match self.turn_down(&mut pace)? {
+                Turn::Done => {}
+                Turn::Held => drop(self.outbox.acquire().await.map_err(Stop::Client)?),
+                Turn::Blocked(work) => {
+                    let Work { parcel, buffer, sealed } = *work;
+                    let rest = parcel.finish(&self.client, self.session(), &buffer[..sealed]);
+                    Box::pin(rest).await.map_err(Stop::Client)?;
+                }
+                Turn::Ended => return Box::pin(self.end_down()).await,
+            }
         }
-        self.end_down().await
     }
 
-    fn session(&self) -> &Session {
-        self.tools.registration.session()
+    /// Reads once, seals what came, and sends it as far as that goes without waiting.
+    fn turn_down(&self, pace: &mut Pace) -> Result<Turn<'_>, Stop> {
+        let Some(hold) = self.outbox.try_acquire() else {
+            return Ok(Turn::Held);
+        };
+        let mut buffer = self.pool.take(pace.size);
+        let paused = pace.sent.is_none_or(|sent| self.session().ticks_since(sent) >= PAUSE_TICKS);
+        let layout = self.layout(&buffer, paused);
+        let bytes = match self.read(&mut buffer, layout) {
+            Ok(Io::WouldBlock) => return Ok(Turn::Done),
+            Ok(Io::Bytes(0)) if self.backend_cut.get() => {
+                return Err(Stop::Backend(io::ErrorKind::ConnectionReset.into()));
+            }
+            Ok(Io::Bytes(0)) => return Ok(Turn::Ended),
+            Ok(Io::Bytes(bytes)) => bytes,
+            Err(error) => return Err(Stop::Backend(error)),
+        };
+        pace.note(bytes, layout.capacity());
+        let sealed = self.seal(&mut buffer, layout, bytes)?;
+        let mut parcel = hold.parcel();
+        let all = parcel.push(&self.client, self.session(), &buffer[..sealed]);
+        self.down_bytes.set(self.down_bytes.get() + bytes as u64);
+        self.metrics.relayed(Direction::Down, bytes);
+        pace.sent = Some(self.session().now());
+        match all.map_err(Stop::Client)? {
+            true => Ok(Turn::Done),
+            false => Ok(Turn::Blocked(Box::new(Work { parcel, buffer, sealed }))),
+        }
     }
 
     /// One record in a small buffer, eight in a large one; four early ones after a pause.
@@ -129,25 +173,13 @@ impl Relay<'_> {
         self.backend.try_read_vectored(&mut places[..layout.records])
     }
 
-    /// Seals `bytes` of plaintext where they lie, and sends them.
-    async fn send(&self, buffer: &mut Buffer, layout: Layout, bytes: usize) -> Result<(), Stop> {
-        let hold = self.outbox.acquire().await.map_err(Stop::Client)?;
-        let sealed = self.seal(buffer, layout, bytes)?;
-        self.key_update_waits.set(false);
-        hold.send(self.client, &buffer[..sealed]).await.map_err(Stop::Client)?;
-        self.session().touch();
-        self.down_bytes.set(self.down_bytes.get() + bytes as u64);
-        self.tools.metrics.relayed(Direction::Down, bytes);
-        Ok(())
-    }
-
     /// The sealed records' length, all together. Keys are changed before their limit.
     fn seal(&self, buffer: &mut [u8], layout: Layout, bytes: usize) -> Result<usize, Stop> {
         let mut record = self.record.borrow_mut();
         if record.needs_key_update() {
             let mut update = Vec::new();
             record.write_key_update(false, &mut update).map_err(Stop::Seal)?;
-            self.outbox.append(update);
+            self.outbox.append_key_update(update);
         }
         let (mut at, mut left) = (0, bytes);
         while left > 0 {
@@ -161,17 +193,21 @@ impl Relay<'_> {
     /// Gives the backend a moment to speak, so that the ticket can travel with its data.
     async fn flush_ticket_unless_data_comes(&self) -> Result<(), Stop> {
         let mut readable = pin!(self.backend.readable());
-        let timer = Box::pin(tokio::time::sleep(TICKET_DELAY));
         tokio::select! {
             biased;
             result = &mut readable => return result.map_err(Stop::Backend),
-            () = timer => {}
+            () = tokio::time::sleep(TICKET_DELAY) => {}
         }
-        let hold = self.outbox.acquire().await.map_err(Stop::Client)?;
-        hold.send(self.client, &[]).await.map_err(Stop::Client)?;
-        drop(hold);
+        self.send_all(&[]).await?;
         // The operation in flight is waited for, never dropped.
         readable.await.map_err(Stop::Backend)
+    }
+
+    /// Sends what waits in the outbox, then `sealed`.
+    async fn send_all(&self, sealed: &[u8]) -> Result<(), Stop> {
+        let hold = self.outbox.acquire().await.map_err(Stop::Client)?;
+        let sent = hold.parcel().finish(&self.client, self.session(), sealed).await;
+        sent.map_err(Stop::Client)
     }
 
     /// Passes the backend's orderly end on.
@@ -179,7 +215,8 @@ impl Relay<'_> {
         let hold = self.outbox.acquire().await.map_err(Stop::Client)?;
         let mut last = Vec::new();
         self.record.borrow_mut().write_close_notify(&mut last).map_err(Stop::Seal)?;
-        hold.send(self.client, &last).await.map_err(Stop::Client)?;
+        let sent = hold.parcel().finish(&self.client, self.session(), &last).await;
+        sent.map_err(Stop::Client)?;
         self.down_ended.set(true);
         // Where the client has ended too, the close that follows says the same.
         if !self.up_ended.get() {
@@ -218,7 +255,7 @@ mod tests {
 
     #[test]
     fn bulk_is_read_in_large_buffers_and_a_trickle_in_small_ones() {
-        let mut pace = Pace { size: BufferSize::Small, quiet: 0 };
+        let mut pace = Pace { size: BufferSize::Small, quiet: 0, sent: None };
         pace.note(16_384, 16_384);
         assert_eq!(pace.size, BufferSize::Large);
         for _ in 0..=QUIET_READS {
