@@ -3,7 +3,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
 };
 
 /// A file of the repository.
@@ -19,8 +19,19 @@ pub(crate) fn read(file: &str) -> String {
 /// Runs `tool` of the Debian package `package` in `folder`; what it said, on both channels, if
 /// it succeeded.
 pub(crate) fn run(tool: &str, package: &str, folder: &Path, arguments: &[&str]) -> String {
+    run_with(Stdio::null(), tool, package, folder, arguments)
+}
+
+fn run_with(
+    input: Stdio,
+    tool: &str,
+    package: &str,
+    folder: &Path,
+    arguments: &[&str],
+) -> String {
     let output = Command::new(tool)
         .args(arguments)
+        .stdin(input)
         .current_dir(folder)
         .env("SYSTEMD_COLORS", "0")
         .env("LC_ALL", "C.UTF-8")
@@ -35,4 +46,9 @@ pub(crate) fn run(tool: &str, package: &str, folder: &Path, arguments: &[&str]) 
 /// Prometheus' own checker.
 pub(crate) fn promtool(folder: &Path, arguments: &[&str]) -> String {
     run("promtool", "prometheus", folder, arguments)
+}
+
+/// The same, and it reads `input`.
+pub(crate) fn promtool_reading(input: fs::File, arguments: &[&str]) -> String {
+    run_with(input.into(), "promtool", "prometheus", Path::new("/"), arguments)
 }
