@@ -18,8 +18,8 @@ use crate::{metrics::CloseCause, ring::Socket};
 /// How fine deadlines are; a limit may be overrun by that much.
 pub const TICK: Duration = Duration::from_millis(100);
 
-/// Ticks since the register was made.
-type Tick = u32;
+/// Ticks of [`TICK`] since the register was made.
+pub type Tick = u32;
 
 /// How long a connection may do what.
 #[derive(Debug, Clone, Copy)]
@@ -71,6 +71,16 @@ impl Session {
     /// A byte moved.
     pub fn touch(&self) {
         self.active.set(self.clock.get());
+    }
+
+    /// The register's clock, in ticks.
+    pub fn now(&self) -> Tick {
+        self.clock.get()
+    }
+
+    /// Ticks that have passed since [`Session::now`] said `then`.
+    pub fn ticks_since(&self, then: Tick) -> Tick {
+        self.clock.get().saturating_sub(then)
     }
 
     /// From here on the connection's end also ends `backend`.
@@ -207,14 +217,6 @@ impl Sessions {
     pub fn end_all(&self, cause: CloseCause) {
         let all: Vec<_> = self.live.borrow().iter().map(|(_, e)| e.session.clone()).collect();
         for session in all {
-            session.end(cause);
-        }
-    }
-
-    /// Ends the connections that still shake hands: at shutdown nothing is lost with them.
-    pub fn end_handshakes(&self, cause: CloseCause) {
-        let all: Vec<_> = self.live.borrow().iter().map(|(_, e)| e.session.clone()).collect();
-        for session in all.iter().filter(|s| s.phase.get() == Phase::Handshake) {
             session.end(cause);
         }
     }

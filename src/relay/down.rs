@@ -1,12 +1,17 @@
 //! From the backend to the client: read into the places of records, seal in place, write.
 
-use std::{io::IoSliceMut, pin::pin, time::Duration};
+use std::{
+    io::{self, IoSliceMut},
+    pin::pin,
+    time::Duration,
+};
 
 use super::{Relay, Stop};
 use crate::{
     metrics::Direction,
     record::MAX_PLAINTEXT_LEN,
     ring::{Buffer, BufferSize, Io},
+    sessions::Session,
 };
 
 /// How long a session ticket waits for data to travel with. A segment of its own would cost
@@ -16,6 +21,9 @@ const TICKET_DELAY: Duration = Duration::from_millis(20);
 /// Plaintext bytes of a record after a pause: the client can use its first bytes before all of
 /// a full record has arrived.
 const EARLY_RECORD_BYTES: usize = 4096;
+
+/// Ticks of silence after which records start small again: one second.
+const PAUSE_TICKS: u32 = 10;
 
 /// Reads in a row that did not need a large buffer before a small one is taken again.
 const QUIET_READS: u8 = 4;
@@ -41,34 +49,32 @@ impl Layout {
         self.records * self.plaintext
     }
 
-    /// The places of the plaintext in `buffer`, and how many they are.
-    fn places(self, buffer: &mut [u8]) -> ([IoSliceMut<'_>; MAX_RECORDS], usize) {
+    /// The places of the plaintext in `buffer`; those beyond the layout's records are empty.
+    fn places(self, buffer: &mut [u8]) -> [IoSliceMut<'_>; MAX_RECORDS] {
         let mut places = [(); MAX_RECORDS].map(|()| IoSliceMut::new(&mut []));
         let records = buffer.chunks_exact_mut(self.stride()).take(self.records);
         for (place, record) in places.iter_mut().zip(records) {
             *place = IoSliceMut::new(&mut record[self.header..self.header + self.plaintext]);
         }
-        (places, self.records)
+        places
     }
 }
 
-/// How much to read at a time: small and early at first, large and full for bulk.
+/// How much to read at a time: small at first, large for bulk.
 #[derive(Debug)]
 struct Pace {
     size: BufferSize,
     quiet: u8,
-    early: bool,
 }
 
 impl Pace {
     fn note(&mut self, bytes: usize, capacity: usize) {
-        self.early = false;
         if bytes == capacity {
-            (self.size, self.quiet) = (BufferSize::Large, 0);
+            *self = Self { size: BufferSize::Large, quiet: 0 };
         } else if bytes < MAX_PLAINTEXT_LEN {
             self.quiet += 1;
             if self.quiet > QUIET_READS {
-                (self.size, self.quiet, self.early) = (BufferSize::Small, 0, true);
+                *self = Self { size: BufferSize::Small, quiet: 0 };
             }
         }
     }
@@ -79,13 +85,14 @@ impl Relay<'_> {
         if !self.outbox.is_empty() {
             self.flush_ticket_unless_data_comes().await?;
         }
-        let mut pace = Pace { size: BufferSize::Small, quiet: 0, early: true };
+        let mut pace = Pace { size: BufferSize::Small, quiet: 0 };
+        let mut sent = None;
         loop {
             self.backend.readable().await.map_err(Stop::Backend)?;
             let mut buffer = self.tools.pool.take(pace.size);
-            let layout = self.layout(&buffer, pace.early);
-            let (mut places, records) = layout.places(&mut buffer);
-            let bytes = match self.backend.try_read_vectored(&mut places[..records]) {
+            let paused = sent.is_none_or(|sent| self.session().ticks_since(sent) >= PAUSE_TICKS);
+            let layout = self.layout(&buffer, paused);
+            let bytes = match self.read(&mut buffer, layout) {
                 Ok(Io::WouldBlock) => continue,
                 Ok(Io::Bytes(0)) => break,
                 Ok(Io::Bytes(bytes)) => bytes,
@@ -93,17 +100,33 @@ impl Relay<'_> {
             };
             pace.note(bytes, layout.capacity());
             self.send(&mut buffer, layout, bytes).await?;
+            sent = Some(self.session().now());
         }
         self.end_down().await
     }
 
-    fn layout(&self, buffer: &Buffer, early: bool) -> Layout {
+    fn session(&self) -> &Session {
+        self.tools.registration.session()
+    }
+
+    /// One record in a small buffer, eight in a large one; four early ones after a pause.
+    fn layout(&self, buffer: &Buffer, paused: bool) -> Layout {
         let record = self.record.borrow();
         let (header, trailer) = (record.header_len(), record.trailer_len());
-        let plaintext = if early { EARLY_RECORD_BYTES } else { MAX_PLAINTEXT_LEN };
-        let records = (buffer.len() / (header + plaintext + trailer)).min(MAX_RECORDS);
-        let records = if early { MAX_PLAINTEXT_LEN / EARLY_RECORD_BYTES } else { records };
+        let (plaintext, records) = match buffer.size() {
+            _ if paused => (EARLY_RECORD_BYTES, MAX_PLAINTEXT_LEN / EARLY_RECORD_BYTES),
+            BufferSize::Small => (MAX_PLAINTEXT_LEN, 1),
+            BufferSize::Large => (MAX_PLAINTEXT_LEN, MAX_RECORDS),
+        };
         Layout { header, plaintext, trailer, records }
+    }
+
+    fn read(&self, buffer: &mut Buffer, layout: Layout) -> io::Result<Io> {
+        if layout.records == 1 {
+            return self.backend.try_read(&mut buffer[layout.header..][..layout.plaintext]);
+        }
+        let mut places = layout.places(buffer);
+        self.backend.try_read_vectored(&mut places[..layout.records])
     }
 
     /// Seals `bytes` of plaintext where they lie, and sends them.
@@ -112,7 +135,7 @@ impl Relay<'_> {
         let sealed = self.seal(buffer, layout, bytes)?;
         self.key_update_waits.set(false);
         hold.send(self.client, &buffer[..sealed]).await.map_err(Stop::Client)?;
-        self.tools.registration.session().touch();
+        self.session().touch();
         self.down_bytes.set(self.down_bytes.get() + bytes as u64);
         self.tools.metrics.relayed(Direction::Down, bytes);
         Ok(())
@@ -184,23 +207,23 @@ mod tests {
     fn plaintext_is_read_to_where_its_record_needs_it() {
         let layout = Layout { header: 5, plaintext: 10, trailer: 17, records: 3 };
         let mut buffer = vec![0; 100];
-        let (mut places, records) = layout.places(&mut buffer);
-        for (mark, place) in (1..).zip(&mut places[..records]) {
+        let mut places = layout.places(&mut buffer);
+        for (mark, place) in (1..).zip(&mut places) {
             place.fill(mark);
         }
-        assert_eq!(records, 3);
+        assert_eq!(places.iter().filter(|place| !place.is_empty()).count(), 3);
         assert_eq!((buffer[4], buffer[5], buffer[14], buffer[15]), (0, 1, 1, 0));
         assert_eq!((buffer[36], buffer[37], buffer[46], buffer[47]), (0, 2, 2, 0));
     }
 
     #[test]
     fn bulk_is_read_in_large_buffers_and_a_trickle_in_small_ones() {
-        let mut pace = Pace { size: BufferSize::Small, quiet: 0, early: true };
+        let mut pace = Pace { size: BufferSize::Small, quiet: 0 };
         pace.note(16_384, 16_384);
-        assert_eq!((pace.size, pace.early), (BufferSize::Large, false));
+        assert_eq!(pace.size, BufferSize::Large);
         for _ in 0..=QUIET_READS {
             pace.note(100, 131_072);
         }
-        assert_eq!((pace.size, pace.early), (BufferSize::Small, true));
+        assert_eq!(pace.size, BufferSize::Small);
     }
 }

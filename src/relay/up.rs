@@ -205,7 +205,11 @@ impl Relay<'_> {
         let total = pieces.total();
         let mut left = total;
         while left > 0 {
-            match self.backend.try_write_vectored(&slices(buffer, &pieces)[..pieces.count]) {
+            let written = match pieces.places[..pieces.count] {
+                [(begin, end)] => self.backend.try_write(&buffer[begin as usize..end as usize]),
+                _ => self.backend.try_write_vectored(&slices(buffer, &pieces)[..pieces.count]),
+            };
+            match written {
                 Ok(Io::Bytes(bytes)) => {
                     pieces.advance(bytes);
                     left -= bytes;
