@@ -22,13 +22,7 @@ pub(crate) fn run(tool: &str, package: &str, folder: &Path, arguments: &[&str]) 
     run_with(Stdio::null(), tool, package, folder, arguments)
 }
 
-fn run_with(
-    input: Stdio,
-    tool: &str,
-    package: &str,
-    folder: &Path,
-    arguments: &[&str],
-) -> String {
+fn run_with(input: Stdio, tool: &str, package: &str, folder: &Path, arguments: &[&str]) -> String {
     let output = Command::new(tool)
         .args(arguments)
         .stdin(input)
