@@ -115,6 +115,8 @@ impl Session {
         let lifetime = self
             .limits
             .lifetime
+            // The last words of a connection that was too old get their moment too.
+            .filter(|_| self.phase.get() != Phase::Linger)
             .map(|lifetime| (after(self.opened, lifetime), CloseCause::MaxLifetime));
         phase.into_iter().chain(lifetime).min_by_key(|(tick, _)| *tick)
     }
@@ -325,6 +327,19 @@ mod tests {
             assert_eq!(registration.session().ended(), None);
             sessions.advance(1000);
             assert_eq!(registration.session().ended(), Some(CloseCause::MaxLifetime));
+        });
+    }
+
+    #[test]
+    fn a_connection_at_the_end_of_its_lifetime_still_gets_its_last_words_out() {
+        with_session(|sessions, registration| {
+            registration.enter(Phase::Relay);
+            sessions.advance(500);
+            registration.session().touch();
+            sessions.advance(1000);
+            assert_eq!(registration.session().ended(), Some(CloseCause::MaxLifetime));
+            registration.enter(Phase::Linger);
+            assert_eq!(registration.session().deadline(), Some((1010, CloseCause::Complete)));
         });
     }
 

@@ -1,6 +1,10 @@
 //! From the backend to the client: read into the places of records, seal in place, write.
 
-use std::{io::IoSliceMut, pin::pin, time::Duration};
+use std::{
+    io::{self, IoSliceMut},
+    pin::pin,
+    time::Duration,
+};
 
 use super::{Relay, Stop};
 use crate::{
@@ -87,6 +91,9 @@ impl Relay<'_> {
             let (mut places, records) = layout.places(&mut buffer);
             let bytes = match self.backend.try_read_vectored(&mut places[..records]) {
                 Ok(Io::WouldBlock) => continue,
+                Ok(Io::Bytes(0)) if self.backend_cut.get() => {
+                    return Err(Stop::Backend(io::ErrorKind::ConnectionReset.into()));
+                }
                 Ok(Io::Bytes(0)) => break,
                 Ok(Io::Bytes(bytes)) => bytes,
                 Err(error) => return Err(Stop::Backend(error)),
@@ -110,9 +117,8 @@ impl Relay<'_> {
     async fn send(&self, buffer: &mut Buffer, layout: Layout, bytes: usize) -> Result<(), Stop> {
         let hold = self.outbox.acquire().await.map_err(Stop::Client)?;
         let sealed = self.seal(buffer, layout, bytes)?;
-        self.key_update_waits.set(false);
-        hold.send(self.client, &buffer[..sealed]).await.map_err(Stop::Client)?;
-        self.tools.registration.session().touch();
+        let session = self.tools.registration.session();
+        hold.send(self.client, session, &buffer[..sealed]).await.map_err(Stop::Client)?;
         self.down_bytes.set(self.down_bytes.get() + bytes as u64);
         self.tools.metrics.relayed(Direction::Down, bytes);
         Ok(())
@@ -124,7 +130,7 @@ impl Relay<'_> {
         if record.needs_key_update() {
             let mut update = Vec::new();
             record.write_key_update(false, &mut update).map_err(Stop::Seal)?;
-            self.outbox.append(update);
+            self.outbox.append_key_update(update);
         }
         let (mut at, mut left) = (0, bytes);
         while left > 0 {
@@ -145,7 +151,9 @@ impl Relay<'_> {
             () = timer => {}
         }
         let hold = self.outbox.acquire().await.map_err(Stop::Client)?;
-        hold.send(self.client, &[]).await.map_err(Stop::Client)?;
+        hold.send(self.client, self.tools.registration.session(), &[])
+            .await
+            .map_err(Stop::Client)?;
         drop(hold);
         // The operation in flight is waited for, never dropped.
         readable.await.map_err(Stop::Backend)
@@ -156,7 +164,8 @@ impl Relay<'_> {
         let hold = self.outbox.acquire().await.map_err(Stop::Client)?;
         let mut last = Vec::new();
         self.record.borrow_mut().write_close_notify(&mut last).map_err(Stop::Seal)?;
-        hold.send(self.client, &last).await.map_err(Stop::Client)?;
+        let session = self.tools.registration.session();
+        hold.send(self.client, session, &last).await.map_err(Stop::Client)?;
         self.down_ended.set(true);
         // Where the client has ended too, the close that follows says the same.
         if !self.up_ended.get() {

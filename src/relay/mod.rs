@@ -15,6 +15,7 @@ use std::{
     pin::pin,
     rc::Rc,
     task::Poll,
+    time::Duration,
 };
 
 use rustls::AlertDescription;
@@ -95,8 +96,9 @@ pub struct Relay<'a> {
     up_ended: Cell<bool>,
     /// The backend's stream has ended, and the client was told.
     down_ended: Cell<bool>,
-    /// Our KeyUpdate lies in the outbox.
-    key_update_waits: Cell<bool>,
+    /// The backend's connection failed while we wrote: whatever can still be read from it, its
+    /// stream has no orderly end.
+    backend_cut: Cell<bool>,
 }
 
 impl<'a> Relay<'a> {
@@ -117,7 +119,7 @@ impl<'a> Relay<'a> {
             down_bytes: Cell::new(0),
             up_ended: Cell::new(false),
             down_ended: Cell::new(false),
-            key_update_waits: Cell::new(false),
+            backend_cut: Cell::new(false),
         }
     }
 
@@ -190,10 +192,14 @@ impl<'a> Relay<'a> {
         }
         match farewell {
             Farewell::None => {}
+            Farewell::Reset if self.record.borrow().has_closed() => {
+                // All was said, but the client may still send: see `linger`.
+                linger(self.client, self.tools.pool, self.tools.registration).await;
+            }
             Farewell::Reset => {
-                if !self.record.borrow().has_closed() {
-                    self.client.reset_on_close();
-                }
+                // What the backend said before it went shall arrive before the reset does.
+                delivered(self.client).await;
+                self.client.reset_on_close();
             }
             Farewell::CloseNotify => self.say(RecordLayer::write_close_notify).await,
             Farewell::Alert(alert) => {
@@ -272,8 +278,13 @@ impl Stop {
 /// Most bytes that are read and discarded while the client's end is awaited.
 const LINGER_BYTES: usize = 256 * 1024;
 
+/// How often it is asked whether the client has all that was sent, and how long at most.
+const DELIVERY_STEP: Duration = Duration::from_millis(20);
+const DELIVERY_STEPS: u32 = 50;
+
 /// Ends our stream and waits a moment for the client to end its own: closing a socket that
-/// holds unread bytes would reset our last alert away.
+/// holds unread bytes would reset our last alert away. A client that keeps sending is stopped
+/// by its window after [`LINGER_BYTES`].
 pub async fn linger(client: &Rc<Socket>, pool: &Rc<Pool>, registration: &Registration) {
     client.revive();
     registration.enter(Phase::Linger);
@@ -290,5 +301,16 @@ pub async fn linger(client: &Rc<Socket>, pool: &Rc<Pool>, registration: &Registr
                 }
             }
         }
+    }
+    delivered(client).await;
+}
+
+/// Waits a moment until the client's kernel has acknowledged all that was sent.
+async fn delivered(client: &Socket) {
+    for _ in 0..DELIVERY_STEPS {
+        if !matches!(client.unacknowledged(), Ok(1..)) {
+            return;
+        }
+        tokio::time::sleep(DELIVERY_STEP).await;
     }
 }

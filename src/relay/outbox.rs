@@ -13,12 +13,17 @@ use std::{
     task::Poll,
 };
 
-use crate::ring::{Io, Socket};
+use crate::{
+    ring::{Io, Socket},
+    sessions::Session,
+};
 
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
     /// Sealed control records, in order, later than anything being sent.
     waiting: RefCell<Vec<u8>>,
+    /// Among them is a KeyUpdate of ours.
+    key_update_waits: Cell<bool>,
     /// Somebody sends.
     held: Cell<bool>,
     /// A failed send left a record unfinished on the wire, or may have.
@@ -34,12 +39,25 @@ impl Outbox {
         if waiting.is_empty() { *waiting = sealed } else { waiting.extend_from_slice(&sealed) }
     }
 
+    /// Adds a sealed KeyUpdate.
+    pub(super) fn append_key_update(&self, sealed: Vec<u8>) {
+        self.append(sealed);
+        self.key_update_waits.set(true);
+    }
+
+    /// Whether a KeyUpdate of ours is still to be sent; one that is being sent doesn't count,
+    /// since the peer may answer it before we hear of the end of that.
+    pub(super) fn holds_key_update(&self) -> bool {
+        self.key_update_waits.get()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.waiting.borrow().is_empty()
     }
 
-    /// What waits, for a last direct write.
+    /// What waits, to be sent now.
     pub(super) fn take(&self) -> Vec<u8> {
+        self.key_update_waits.set(false);
         self.waiting.take()
     }
 
@@ -77,21 +95,22 @@ pub(super) struct Hold<'a>(&'a Outbox);
 
 impl Hold<'_> {
     /// Sends what waits, then `batch` (which was sealed after it), then what was sealed
-    /// meanwhile.
-    pub(super) async fn send(&self, client: &Rc<Socket>, batch: &[u8]) -> io::Result<()> {
+    /// meanwhile. Each byte that the client takes counts as activity of `session`.
+    pub(super) async fn send(
+        &self,
+        client: &Rc<Socket>,
+        session: &Session,
+        batch: &[u8],
+    ) -> io::Result<()> {
         self.0.broken.set(true);
-        let first = self.0.take();
-        if first.is_empty() {
-            client.write_all(batch).await?;
-        } else {
-            write_both(client, &first, batch).await?;
-        }
+        let mut batch = batch;
         loop {
-            let next = self.0.take();
-            if next.is_empty() {
+            let first = self.0.take();
+            if first.is_empty() && batch.is_empty() {
                 break;
             }
-            client.write_all(&next).await?;
+            write_both(client, session, &first, batch).await?;
+            batch = &[];
         }
         self.0.broken.set(false);
         Ok(())
@@ -105,14 +124,26 @@ impl Drop for Hold<'_> {
 }
 
 /// Writes all of two pieces, as one segment where they fit.
-async fn write_both(client: &Rc<Socket>, first: &[u8], second: &[u8]) -> io::Result<()> {
+async fn write_both(
+    client: &Rc<Socket>,
+    session: &Session,
+    first: &[u8],
+    second: &[u8],
+) -> io::Result<()> {
     let mut written = 0;
-    while written < first.len() {
-        let pieces = [IoSlice::new(&first[written..]), IoSlice::new(second)];
-        match client.try_write_vectored(&pieces)? {
-            Io::Bytes(bytes) => written += bytes,
+    while written < first.len() + second.len() {
+        let found = if let Some(rest) = first.get(written..).filter(|rest| !rest.is_empty()) {
+            client.try_write_vectored(&[IoSlice::new(rest), IoSlice::new(second)])?
+        } else {
+            client.try_write(&second[written - first.len()..])?
+        };
+        match found {
+            Io::Bytes(bytes) => {
+                written += bytes;
+                session.touch();
+            }
             Io::WouldBlock => client.writable().await?,
         }
     }
-    client.write_all(&second[written - first.len()..]).await
+    Ok(())
 }

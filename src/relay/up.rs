@@ -1,6 +1,6 @@
 //! From the client to the backend: read, open in place, write the plaintext pieces.
 
-use std::io::IoSlice;
+use std::io::{self, IoSlice};
 
 use super::{Relay, Start, Stop};
 use crate::{
@@ -123,7 +123,7 @@ impl Relay<'_> {
     /// Writes what the handshake left for the backend, as one segment where it fits.
     async fn begin(&self, mut preface: Vec<u8>, early: Vec<u8>) -> Result<(), Stop> {
         preface.extend_from_slice(&early);
-        self.backend.write_all(&preface).await.map_err(Stop::Backend)?;
+        self.backend.write_all(&preface).await.map_err(|error| self.backend_refuses(error))?;
         if !early.is_empty() {
             self.count_up(early.len());
         }
@@ -180,23 +180,22 @@ impl Relay<'_> {
     /// Seals our KeyUpdate behind all that was sealed before. One that still waits answers any
     /// number of requests (RFC 8446 §4.6.3).
     fn queue_key_update(&self, record: &mut RecordLayer) -> Result<(), Stop> {
-        if record.has_closed() || self.key_update_waits.get() {
+        if record.has_closed() || self.outbox.holds_key_update() {
             return Ok(());
         }
         let mut sealed = Vec::new();
         record.write_key_update(false, &mut sealed).map_err(Stop::Seal)?;
-        self.outbox.append(sealed);
-        self.key_update_waits.set(true);
+        self.outbox.append_key_update(sealed);
         Ok(())
     }
 
     /// Sends our KeyUpdate now, unless the other direction is sending and takes it along.
     async fn answer_key_update(&self) -> Result<(), Stop> {
-        if self.key_update_waits.get()
+        if self.outbox.holds_key_update()
             && let Some(hold) = self.outbox.try_acquire()
         {
-            self.key_update_waits.set(false);
-            hold.send(self.client, &[]).await.map_err(Stop::Client)?;
+            let session = self.tools.registration.session();
+            hold.send(self.client, session, &[]).await.map_err(Stop::Client)?;
         }
         Ok(())
     }
@@ -209,13 +208,22 @@ impl Relay<'_> {
                 Ok(Io::Bytes(bytes)) => {
                     pieces.advance(bytes);
                     left -= bytes;
+                    self.tools.registration.session().touch();
                 }
                 Ok(Io::WouldBlock) => self.backend.writable().await.map_err(Stop::Backend)?,
-                Err(error) => return Err(Stop::Backend(error)),
+                Err(error) => return Err(self.backend_refuses(error)),
             }
         }
         self.count_up(total);
         Ok(())
+    }
+
+    /// The backend takes nothing more. EPIPE says that its own stream had ended in order before;
+    /// with any other error it is cut, and this was the only time that the kernel says so: the
+    /// next read would find what looks like its orderly end.
+    fn backend_refuses(&self, error: io::Error) -> Stop {
+        self.backend_cut.set(error.raw_os_error() != Some(libc::EPIPE));
+        Stop::Backend(error)
     }
 
     fn count_up(&self, bytes: usize) {
