@@ -403,8 +403,7 @@ fn a_unix_backend_with_a_full_backlog_is_given_up() {
 // the busy one, which says a byte now and then over a longer time, goes on.
 #[test]
 fn a_silent_connection_is_ended_and_a_busy_one_is_not() {
-    let scene =
-        Scene::with(&Backend::echo(), |config| config.limit("idle_timeout", "\"600ms\""));
+    let scene = Scene::with(&Backend::echo(), |config| config.limit("idle_timeout", "\"600ms\""));
     let mut busy = scene.connect();
     let mut silent = scene.connect();
     let silent = std::thread::spawn(move || silent.read_to_end());
@@ -453,9 +452,7 @@ fn a_busy_connection_is_ended_at_the_end_of_its_lifetime() {
 #[test]
 fn data_and_close_notify_may_come_with_the_finished() {
     let scene = Scene::new(&Backend::echo());
-    for suite in
-        [CipherSuite::TLS13_AES_128_GCM_SHA256, CipherSuite::TLS13_AES_256_GCM_SHA384]
-    {
+    for suite in [CipherSuite::TLS13_AES_128_GCM_SHA256, CipherSuite::TLS13_AES_256_GCM_SHA384] {
         let (mut connection, mut socket) =
             before_last_flight(scene.server.addr(), scene.suite(suite));
         connection.writer().write_all(&Sequence::bytes(20_000)).unwrap();
@@ -488,9 +485,8 @@ fn no_end_of_a_connection_leaks_a_descriptor() {
         }
     });
     let scene = Scene::new(&backend);
-    let descriptors = || {
-        std::fs::read_dir(format!("/proc/{}/fd", scene.server.pid())).unwrap().count()
-    };
+    let descriptors =
+        || std::fs::read_dir(format!("/proc/{}/fd", scene.server.pid())).unwrap().count();
     scene.connect().echo(b"");
     scene.is_idle();
     let before = descriptors();

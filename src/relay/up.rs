@@ -269,14 +269,6 @@ impl Relay {
         Stop::Backend(error)
     }
 
-    /// The backend takes nothing more. EPIPE says that its own stream had ended in order before;
-    /// with any other error it is cut, and this was the only time that the kernel says so: the
-    /// next read would find what looks like its orderly end.
-    fn backend_refuses(&self, error: io::Error) -> Stop {
-        self.backend_cut.set(error.raw_os_error() != Some(libc::EPIPE));
-        Stop::Backend(error)
-    }
-
     fn count_up(&self, bytes: usize) {
         self.session().touch();
         self.up_bytes.set(self.up_bytes.get() + bytes as u64);
