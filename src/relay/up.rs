@@ -321,7 +321,7 @@ mod tests {
 
     #[test]
     fn large_pieces_stay_where_they_are_until_the_list_is_full() {
-        let mut buffer: Vec<u8> = (0..20 * 5000).map(|i| (i / 5000) as u8).collect();
+        let mut buffer: Vec<u8> = (0..20u8).flat_map(|i| vec![i; 5000]).collect();
         let mut pieces = Pieces::default();
         for i in 0..20 {
             pieces.add(&mut buffer, i * 5000 + 10, (i + 1) * 5000);
