@@ -79,6 +79,7 @@ impl Socket {
         // JUSTIFICATION: the ring returns a bare number.
         // SAFETY: accept succeeded, so `fd` is an open descriptor that nothing else owns.
         let socket = Self::new(unsafe { OwnedFd::from_raw_fd(fd) });
+        // JUSTIFICATION: the ring fills C memory that no safe type describes.
         // SAFETY: the storage was zeroed before the kernel wrote the address into it, and both
         // states are valid for this plain C structure.
         let storage = unsafe { address.0.assume_init() };
@@ -312,6 +313,7 @@ impl Socket {
         // JUSTIFICATION: socket2's constructor makes a second call for each flag.
         // SAFETY: socket(2) takes no pointers.
         let fd = check(unsafe { libc::socket(i32::from(address.family()), flags, 0) })?;
+        // JUSTIFICATION: socket(2) returns a bare number.
         // SAFETY: socket(2) succeeded, so `fd` is open and nothing else owns it.
         Ok(Self::new(unsafe { OwnedFd::from_raw_fd(fd) }))
     }
