@@ -23,7 +23,7 @@ pub use config::{Config, Listener};
 pub use pki::{Files, Pki};
 pub use ports::free_port;
 pub use server::{LogLine, Sample, Server, Unstarted};
-pub use tools::{Process, Run, curl, require_tool};
+pub use tools::{Process, Run, curl, require_tool, wait_listening};
 
 use std::time::{Duration, Instant};
 

@@ -181,3 +181,22 @@ pub fn curl<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Run {
     let mut command = Command::new("curl");
     Run::of(command.args(["--silent", "--show-error", "--max-time", "20"]).args(arguments))
 }
+
+/// Waits until something listens on that port of 127.0.0.1, without connecting to it.
+pub fn wait_listening(port: u16) {
+    const LISTEN: &str = "0A";
+    let wanted = format!("0100007F:{port:04X}");
+    eventually(
+        || format!("a listener on port {port}"),
+        || {
+            let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+            table
+                .lines()
+                .any(|line| {
+                    let mut columns = line.split_whitespace().skip(1);
+                    columns.next() == Some(&wanted) && columns.nth(1) == Some(LISTEN)
+                })
+                .then_some(())
+        },
+    );
+}
