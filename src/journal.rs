@@ -101,7 +101,7 @@ impl Journal {
             handshake = result,
             version = version.map(|version| version.as_str()),
             kind = kind.map(|kind| kind.as_str()),
-            cipher = agreed.and_then(|agreed| agreed.cipher_suite.suite().as_str()),
+            cipher = agreed.map(Agreed::cipher_name),
             group = agreed.and_then(|agreed| agreed.group?.as_str()),
             alpn = agreed.and_then(|agreed| std::str::from_utf8(agreed.alpn.as_deref()?).ok()),
             peers = peer.map(|peer| &**peer.peer_set()),

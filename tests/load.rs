@@ -14,7 +14,7 @@ use std::{
 };
 
 use clap::Parser;
-use countersign::load::{self, Backend, BackendMode, LoadArgs, Report};
+use countersign::load::{self, Backend, BackendMode, LoadArgs, LoadError, Report, RunArgs};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair,
 };
@@ -74,14 +74,17 @@ impl Bed {
 }
 
 fn run(options: &str) -> Report {
+    load::run(&parse(options)).unwrap()
+}
+
+fn parse(options: &str) -> RunArgs {
     #[derive(Debug, Parser)]
     struct Cli {
         #[command(flatten)]
         load: LoadArgs,
     }
     let words = ["load"].into_iter().chain(options.split_whitespace());
-    let args = Cli::try_parse_from(words).unwrap().load.run.unwrap();
-    load::run(&args).unwrap()
+    Cli::try_parse_from(words).unwrap().load.run.unwrap()
 }
 
 fn echo(mut socket: TcpStream, config: Arc<ServerConfig>, seen: &Seen) {
@@ -271,4 +274,17 @@ fn bulk_bytes_are_checked_and_counted_in_both_directions() {
     let report = bed.run("--mode both --connections 2 --duration 200ms --ramp 10ms");
     assert_eq!((report.attempts, report.ok), (2, 2), "{:?}", report.error_examples);
     assert!(report.bytes_down > 0);
+}
+
+#[test]
+fn a_cpu_that_there_is_not_ends_the_run_before_it_starts() {
+    let listen = SocketAddr::from(([127, 0, 0, 1], 0));
+    let cpus = "1023".parse().unwrap();
+    let backend = Backend::start(BackendMode::Echo, listen, 1, Some(&cpus));
+    assert!(matches!(backend, Err(LoadError::Cpu(1023))), "{backend:?}");
+
+    let backend = Backend::start(BackendMode::Echo, listen, 1, None).unwrap();
+    let options = format!("--target {} --plain --mode full --cpus 1023", backend.address());
+    let error = load::run(&parse(&options)).unwrap_err();
+    assert!(matches!(error, LoadError::Cpu(1023)), "{error}");
 }

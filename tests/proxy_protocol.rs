@@ -54,6 +54,8 @@ fn the_backend_is_told_everything_about_an_admitted_client() {
         assert_eq!(tls.common_name, Some(Pki::CLIENT));
         let suite = suite.as_str().unwrap().replacen("TLS13_", "TLS_", 1);
         assert_eq!(tls.cipher, Some(suite.as_str()));
+        // Of the server's certificate, which the client was shown.
+        assert_eq!((tls.sig_alg, tls.key_alg), (Some("SHA256"), Some("EC256")));
         assert_eq!(tls.certificate, Some(files.der()));
         drop(client);
         let line = server.wait_connection(number);

@@ -9,13 +9,47 @@ use rustls::{
 };
 
 use super::context;
-use crate::config::{OwnCertificate, SniPolicy};
+use crate::{
+    config::{OwnCertificate, SniPolicy},
+    trust::Identity,
+};
+
+/// The algorithms of a certificate of ours, in the words of the PROXY protocol.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CertificateAlgorithms {
+    /// Of its key, such as `EC256` or `RSA2048`.
+    pub key: Box<str>,
+    /// Of its signature, such as `SHA256`.
+    pub signature: &'static str,
+}
+
+/// One certificate with what is told about it.
+#[derive(Debug)]
+struct Own {
+    certified_key: Arc<CertifiedKey>,
+    algorithms: Option<Arc<CertificateAlgorithms>>,
+}
+
+impl Own {
+    fn new(certificate: &OwnCertificate) -> Self {
+        let certified_key = certificate.certified_key.clone();
+        // What can't be described is just not told.
+        let algorithms = certified_key.cert.first().and_then(|leaf| {
+            let identity = Identity::from_der(leaf).ok()?;
+            Some(Arc::new(CertificateAlgorithms {
+                key: identity.key_algorithm().to_string().into(),
+                signature: identity.signature_algorithm(),
+            }))
+        });
+        Self { certified_key, algorithms }
+    }
+}
 
 /// All certificates of one listener.
 #[derive(Debug)]
 pub(super) struct Certificates {
     /// In the order of the configuration; the first ones are preferred.
-    all: Vec<Arc<CertifiedKey>>,
+    all: Vec<Own>,
     /// Places in `all` by exact name.
     exact: HashMap<Box<str>, Vec<usize>>,
     /// Places in `all` by the parent `x` of a wildcard `*.x`.
@@ -35,13 +69,13 @@ impl Certificates {
                 }
             }
         }
-        let all = certificates.iter().map(|c| c.certified_key.clone()).collect();
+        let all = certificates.iter().map(Own::new).collect();
         Self { all, exact, wildcard, sni }
     }
 
     /// The certificates for a name: exact before wildcard (one label, RFC 6125 §6.4.3) before
     /// the default, which is all of them, the first one preferred.
-    fn candidates(&self, name: Option<&str>) -> Option<Vec<&Arc<CertifiedKey>>> {
+    fn candidates(&self, name: Option<&str>) -> Option<Vec<&Own>> {
         let named = name.and_then(|name| {
             self.exact.get(name).or_else(|| self.wildcard.get(name.split_once('.')?.1))
         });
@@ -61,14 +95,17 @@ impl ResolvesServerCert for Certificates {
             context.unknown_server_name = candidates.is_none();
             context.server_name = name.map(Into::into);
         });
-        let usable = |key: &&Arc<CertifiedKey>| {
-            key.key.choose_scheme(hello.signature_schemes()).is_some()
-                && suite_fits(hello.cipher_suites(), key.key.algorithm())
+        let usable = |own: &&Own| {
+            let key = &own.certified_key.key;
+            key.choose_scheme(hello.signature_schemes()).is_some()
+                && suite_fits(hello.cipher_suites(), key.algorithm())
         };
         let candidates = candidates?;
         // With one that doesn't fit, rustls finds the lack of common parameters and says so; with
         // none, it would send access_denied.
-        candidates.iter().copied().find(usable).or(candidates.first().copied()).cloned()
+        let chosen = candidates.iter().copied().find(usable).or(candidates.first().copied())?;
+        context::current(|context| context.shown = chosen.algorithms.clone());
+        Some(chosen.certified_key.clone())
     }
 }
 
@@ -116,7 +153,7 @@ mod tests {
 
     fn place(certificates: &Certificates, name: Option<&str>) -> Option<usize> {
         let found = certificates.candidates(name)?;
-        certificates.all.iter().position(|c| Arc::ptr_eq(c, found[0]))
+        certificates.all.iter().position(|own| std::ptr::eq(own, found[0]))
     }
 
     #[test]

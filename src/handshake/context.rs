@@ -5,10 +5,11 @@
 //! connection's context into this thread's slot around each call into rustls and takes it out
 //! again, so the slot is never filled across an `await`.
 
-use std::cell::RefCell;
+use std::{cell::RefCell, sync::Arc};
 
 use rustls_pki_types::UnixTime;
 
+use super::certificates::CertificateAlgorithms;
 use crate::{
     metrics::ResumptionOutcome,
     record::TrafficSecretsCapture,
@@ -20,6 +21,8 @@ use crate::{
 pub(super) struct Context {
     /// The trust decision about the certificate that the client showed in this handshake.
     pub(super) decision: Option<Result<Permit, Refused>>,
+    /// Which of our certificates the client was shown.
+    pub(super) shown: Option<Arc<CertificateAlgorithms>>,
     /// The client's SNI, lower case.
     pub(super) server_name: Option<Box<str>>,
     /// Its SNI names no certificate of ours, and the listener is strict.

@@ -14,6 +14,7 @@ use std::{rc::Rc, sync::Arc};
 use rustls::{HandshakeKind as RustlsKind, ProtocolVersion, ServerConfig, SupportedCipherSuite};
 use rustls_pki_types::{CertificateDer, UnixTime};
 
+pub use certificates::CertificateAlgorithms;
 pub use config::{server_config, ticket_encryption};
 pub use failure::Failure;
 
@@ -38,12 +39,21 @@ pub struct Agreed {
     pub version: VersionLabel,
     /// The cipher suite.
     pub cipher_suite: SupportedCipherSuite,
+    /// The algorithms of the certificate that the client was shown, or would have been.
+    pub shown: Option<Arc<CertificateAlgorithms>>,
     /// The group of the key agreement, by its IANA name; none for a resumed TLS 1.2 session.
     pub group: Option<rustls::NamedGroup>,
     /// Full or resumed.
     pub kind: HandshakeKind,
     /// The application protocol, if one was negotiated.
     pub alpn: Option<Box<[u8]>>,
+}
+
+impl Agreed {
+    /// The cipher suite's name as IANA registers it; rustls writes `TLS13_` for `TLS_`.
+    pub fn cipher_name(&self) -> String {
+        self.cipher_suite.suite().as_str().unwrap_or_default().replacen("TLS13_", "TLS_", 1)
+    }
 }
 
 /// A handshake that succeeded.
@@ -229,6 +239,7 @@ impl Agreed {
         Ok(Self {
             version: facts.version,
             cipher_suite,
+            shown: machine.context.as_ref().and_then(|context| context.shown.clone()),
             group: connection.negotiated_key_exchange_group().map(|group| group.name()),
             kind: facts.kind,
             alpn: connection.alpn_protocol().map(Into::into),

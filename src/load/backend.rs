@@ -11,6 +11,7 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
+        mpsc,
     },
     thread::JoinHandle,
     time::Duration,
@@ -23,6 +24,7 @@ use signal_hook::{
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{
     net::{TcpListener, TcpStream},
+    runtime::Runtime,
     sync::watch,
 };
 
@@ -46,7 +48,7 @@ pub struct Backend {
     address: SocketAddr,
     served: Arc<Served>,
     stop: watch::Sender<bool>,
-    threads: Vec<JoinHandle<Result<(), LoadError>>>,
+    threads: Vec<JoinHandle<()>>,
 }
 
 #[derive(Debug, Default)]
@@ -67,24 +69,33 @@ impl Backend {
         threads: u16,
         cpus: Option<&CpuList>,
     ) -> Result<Self, LoadError> {
-        let served = Arc::new(Served::default());
         let (stop, stopped) = watch::channel(false);
-        let mut address = listen;
-        let mut handles = Vec::new();
+        let served = Arc::new(Served::default());
+        let mut backend =
+            Self { address: listen, served: Arc::clone(&served), stop, threads: Vec::new() };
         for index in 0..threads.max(1) {
             // The first socket may have got its port from the kernel; the others share it.
-            let socket = listening_socket(address)
-                .map_err(|source| LoadError::Listen { listen: address, source })?;
-            address = socket.local_addr().map_err(|source| LoadError::Listen { listen, source })?;
+            let failed = |source| LoadError::Listen { listen, source };
+            let socket = listening_socket(backend.address).map_err(failed)?;
+            backend.address = socket.local_addr().map_err(failed)?;
             let cpu = cpus.map(|cpus| cpus.cpu_of(usize::from(index)));
             let (served, stopped) = (Arc::clone(&served), stopped.clone());
+            let (report, started) = mpsc::channel();
             let thread = std::thread::Builder::new()
                 .name(format!("backend-{index}"))
-                .spawn(move || serve(socket, mode, cpu, served, stopped))
+                .spawn(move || {
+                    let runtime = match start_thread(cpu) {
+                        Ok(runtime) => runtime,
+                        Err(error) => return drop(report.send(Err(error))),
+                    };
+                    let _ = report.send(Ok(()));
+                    serve(&runtime, socket, mode, served, stopped);
+                })
                 .map_err(|error| LoadError::Thread(error.to_string()))?;
-            handles.push(thread);
+            backend.threads.push(thread);
+            started.recv().map_err(|error| LoadError::Thread(error.to_string()))??;
         }
-        Ok(Self { address, served, stop, threads: handles })
+        Ok(backend)
     }
 
     /// Where it listens, with the port that the kernel chose for port 0.
@@ -147,24 +158,29 @@ fn listening_socket(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     Ok(socket.into())
 }
 
+fn start_thread(cpu: Option<usize>) -> Result<Runtime, LoadError> {
+    cpu.map_or(Ok(()), pin)?;
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| LoadError::Thread(error.to_string()))
+}
+
 fn serve(
+    runtime: &Runtime,
     socket: std::net::TcpListener,
     mode: BackendMode,
-    cpu: Option<usize>,
     served: Arc<Served>,
     mut stopped: watch::Receiver<bool>,
-) -> Result<(), LoadError> {
-    cpu.map_or(Ok(()), pin)?;
-    let failed = |error: io::Error| LoadError::Thread(error.to_string());
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+) {
     let tasks = tokio::task::LocalSet::new();
-    tasks.block_on(&runtime, async {
-        let listener = TcpListener::from_std(socket).map_err(failed)?;
+    tasks.block_on(runtime, async {
+        // Only a descriptor that epoll doesn't know could fail; a listening socket isn't one.
+        let Ok(listener) = TcpListener::from_std(socket) else { return };
         let shared = Rc::new(Shared { mode, served, spare: RefCell::default() });
         loop {
             tokio::select! {
-                _ = stopped.wait_for(|stop| *stop) => return Ok(()),
+                _ = stopped.wait_for(|stop| *stop) => return,
                 accepted = listener.accept() => match accepted {
                     Ok((stream, _)) => {
                         shared.served.connections.fetch_add(1, Ordering::Relaxed);
@@ -175,7 +191,7 @@ fn serve(
                 },
             }
         }
-    })
+    });
 }
 
 /// What the connections of a thread share.

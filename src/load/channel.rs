@@ -125,6 +125,10 @@ impl Channel {
 
     /// Sends one chunk of bulk data; returns its bytes.
     pub(super) async fn push(&mut self) -> Result<usize, Failure> {
+        // Tickets, and the reason if the server refuses us after the handshake.
+        if self.try_fill()? {
+            self.process()?;
+        }
         self.enqueue(SEND_CHUNK_BYTES)?;
         self.flush().await?;
         Ok(SEND_CHUNK_BYTES)

@@ -143,6 +143,8 @@ impl Slot {
                 }
                 return;
             }
+            // In TLS 1.3 we are ready before the server is: an answer shows that both are.
+            Mode::Request if context.warm_up => self.within_timeout(Self::request, false).await,
             _ => self.within_timeout(Self::ensure_open, false).await,
         };
         if outcome.is_err() {
@@ -241,7 +243,11 @@ impl Slot {
 
     /// Hold mode: nothing may happen until the end.
     async fn hold(mut self) {
-        let Some(mut channel) = self.channel.take() else { return };
+        let Some(mut channel) = self.channel.take() else {
+            // Counted already. A thread whose slots have all failed still waits for the end.
+            let _ = self.phase.wait_for(|phase| matches!(phase, Phase::Done(_))).await;
+            return;
+        };
         tokio::select! {
             biased;
             failure = channel.stay_idle() => {
@@ -334,7 +340,7 @@ impl Slot {
         if self.channel.is_none() {
             let channel = Channel::open(self.context.target, self.tls.as_ref()).await?;
             let mut stats = self.context.stats.borrow_mut();
-            stats.count_handshake(measured, channel.is_resumed());
+            stats.count_handshake(measured && self.tls.is_some(), channel.is_resumed());
             if stats.negotiated.is_none() {
                 stats.negotiated = channel.negotiated();
             }

@@ -59,7 +59,7 @@ const DEFAULT_DURATION: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(1);
 /// How often the progress line changes.
 const PROGRESS_EVERY: Duration = Duration::from_millis(100);
-/// After the last connection of `hold` is open, for the server to free what it can.
+/// After the last connection is ready, for the server to finish and to free what it can.
 const SETTLE: Duration = Duration::from_millis(500);
 
 /// Why no load could be generated.
@@ -162,15 +162,17 @@ pub fn run(args: &RunArgs) -> Result<Report, LoadError> {
     let stats = threads.join();
     progress.clear();
 
+    // What a thread says comes first: it may be why there was no window.
+    let stats = stats?;
     let Window { start, end, held_kb } = window?;
     let measured = Measured {
         window: end.at - start.at,
         completed: end.totals.since(start.totals),
         server_cpu_ns: end.server.zip(start.server).map(|(end, start)| end.since(&start)),
-        generator_cpu_ns: end.generator.since(&start.generator),
+        generator_cpu_ns: end.generator_ns.saturating_sub(start.generator_ns),
         resident_kb: idle_kb.zip(held_kb),
     };
-    Ok(Report::new(args, &stats?, &measured))
+    Ok(Report::new(args, &stats, &measured))
 }
 
 /// One run, ready to start; shared by all threads.
@@ -201,7 +203,7 @@ struct Sample {
     at: Instant,
     totals: stats::TotalsAt,
     server: Option<server::CpuTime>,
-    generator: server::CpuTime,
+    generator_ns: u64,
 }
 
 impl Plan {
@@ -257,14 +259,18 @@ impl Plan {
     ) -> Result<Window, LoadError> {
         let warm_up_ends = Instant::now() + self.args.ramp;
         let connections = u64::from(self.args.connections);
-        while !threads.all_ended() && (Instant::now() < warm_up_ends || self.ready() < connections)
-        {
+        while Instant::now() < warm_up_ends || self.ready() < connections {
+            if threads.any_ended() {
+                return Err(LoadError::Thread("it ended before the window".to_owned()));
+            }
             progress.show("warm-up", &self.totals);
             std::thread::sleep(POLL);
         }
-        if self.args.mode == Mode::Hold {
-            std::thread::sleep(SETTLE);
-        }
+        // The server may still be at the handshakes that are over for us.
+        std::thread::sleep(match self.args.mode {
+            Mode::Hold => SETTLE,
+            _ => SETTLE.min(self.args.ramp),
+        });
         let held_kb = self.resident_kb()?;
 
         let start = self.sample()?;
@@ -286,7 +292,7 @@ impl Plan {
         let server = self.server.as_ref().map(Server::cpu_time).transpose();
         Ok(Sample {
             server: server.map_err(LoadError::Server)?,
-            generator: Server::own().cpu_time().map_err(LoadError::Server)?,
+            generator_ns: server::own_cpu_ns(),
             totals: self.totals.now(),
             at: Instant::now(),
         })
@@ -352,6 +358,10 @@ impl Plan {
 struct Threads(Vec<JoinHandle<Result<Stats, LoadError>>>);
 
 impl Threads {
+    fn any_ended(&self) -> bool {
+        self.0.iter().any(JoinHandle::is_finished)
+    }
+
     fn all_ended(&self) -> bool {
         self.0.iter().all(JoinHandle::is_finished)
     }

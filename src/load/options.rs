@@ -248,8 +248,8 @@ impl std::str::FromStr for CpuList {
     }
 }
 
-/// The most CPUs that Linux can be built for on x86_64 (`CONFIG_NR_CPUS`).
-const MAX_CPUS: usize = 8192;
+/// What a `cpu_set_t` has room for (CPU_SET(3)); placing a thread beyond it would panic.
+const MAX_CPUS: usize = 1024;
 
 #[cfg(test)]
 mod tests {
@@ -309,6 +309,7 @@ mod tests {
     fn lists_of_cpus_wrap_around() {
         let cpus: CpuList = "1,4-5".parse().unwrap();
         assert_eq!([0, 1, 2, 3].map(|i| cpus.cpu_of(i)), [1, 4, 5, 1]);
+        assert!("1024".parse::<CpuList>().is_err());
         assert!("5-4".parse::<CpuList>().is_err());
         assert!("".parse::<CpuList>().is_err());
     }

@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     fs, io,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 /// Whose CPU time and memory are the server's.
@@ -31,11 +32,6 @@ impl CpuTime {
 }
 
 impl Server {
-    /// This process.
-    pub(super) fn own() -> Self {
-        Self::Processes(vec![std::process::id()])
-    }
-
     /// Reads the CPU time of now.
     ///
     /// The scheduler's own account (`schedstat`) has nanoseconds where `stat` has ticks of ten
@@ -101,6 +97,12 @@ impl Server {
     }
 }
 
+/// CPU time of this process so far in nanoseconds, with that of threads that have ended.
+pub(super) fn own_cpu_ns() -> u64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    Duration::try_from(time).map_or(0, |time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
+}
+
 /// The first field of `schedstat`: nanoseconds on a CPU (proc(5)).
 fn on_cpu_ns(schedstat: &str) -> Option<u64> {
     schedstat.split_ascii_whitespace().next()?.parse().ok()
@@ -148,13 +150,14 @@ mod tests {
 
     #[test]
     fn this_process_uses_cpu_and_memory() {
-        let own = Server::own();
+        let own = Server::Processes(vec![std::process::id()]);
         let start = own.cpu_time().unwrap();
         let mut sum = 0u64;
         while own.cpu_time().unwrap().since(&start) == 0 {
             sum = std::hint::black_box(sum + 1);
         }
         assert!(own.resident_kb().unwrap() > 0);
+        assert!(own_cpu_ns() > 0);
     }
 
     #[test]

@@ -46,6 +46,6 @@ fn check(result: libc::c_int) -> io::Result<libc::c_int> {
 }
 
 /// The same for calls that return a length.
-fn check_len(result: libc::ssize_t) -> io::Result<usize> {
+fn check_len(result: libc::c_long) -> io::Result<usize> {
     usize::try_from(result).map_err(|_| io::Error::last_os_error())
 }

@@ -226,7 +226,7 @@ configuration  conf/cs.toml
 workers        one on each CPU that the process may use
 admin          127.0.0.1:9464
 log            text, from level info, a line for a connection
-connections    at most 100000
+connections    as many as descriptors allow
 handshakes     at most 4096, 10s each
 times          idle 1h, lifetime off, half-open 1m, drain 30s
 
