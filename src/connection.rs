@@ -120,13 +120,7 @@ impl Connection<'_> {
         let dial = self.service.backend.dial(&permit, registration.session());
         let dialled = Box::pin(dial).await;
         journal.note_success(agreed, server_name, permit);
-        let start = Start {
-            preface,
-            early: established.early,
-            unread: established.unread,
-            closed: established.closed,
-            ticket: established.ticket,
-        };
+        let start = Start { preface, unread: established.unread, ticket: established.ticket };
         match dialled {
             Ok(backend) => {
                 registration.enter(Phase::Relay);

@@ -76,12 +76,9 @@ struct Read {
 
 impl Relay<'_> {
     pub(super) async fn up(&self, start: Start) -> Result<(), Stop> {
-        // The beginning of a record waits in an allocation of just its size.
-        let mut tail = start.unread;
-        self.begin(start.preface, start.early).await?;
-        if start.closed {
-            return self.end_up();
-        }
+        let Some(mut tail) = self.begin(start.preface, start.unread).await? else {
+            return Ok(());
+        };
         let mut size = BufferSize::Small;
         let mut quiet = 0;
         loop {
@@ -120,14 +117,33 @@ impl Relay<'_> {
         }
     }
 
-    /// Writes what the handshake left for the backend, as one segment where it fits.
-    async fn begin(&self, mut preface: Vec<u8>, early: Vec<u8>) -> Result<(), Stop> {
-        preface.extend_from_slice(&early);
-        self.backend.write_all(&preface).await.map_err(|error| self.backend_refuses(error))?;
-        if !early.is_empty() {
-            self.count_up(early.len());
+    /// Writes what the handshake left for the backend, as one segment where it fits. Returns the
+    /// beginning of a record, which always waits in an allocation of just its size, or nothing
+    /// if the client's stream has ended.
+    async fn begin(
+        &self,
+        mut preface: Vec<u8>,
+        mut unread: Vec<u8>,
+    ) -> Result<Option<Vec<u8>>, Stop> {
+        let filled = unread.len();
+        let mut pieces = Pieces::default();
+        let read = self.open_all(&mut unread, filled, &mut pieces);
+        self.answer_key_update().await?;
+        for piece in &slices(&unread, &pieces)[..pieces.count] {
+            preface.extend_from_slice(piece);
         }
-        Ok(())
+        self.backend.write_all(&preface).await.map_err(|error| self.backend_refuses(error))?;
+        if pieces.total() > 0 {
+            self.count_up(pieces.total());
+        }
+        if let Some(stop) = read.failed {
+            return Err(stop);
+        }
+        if read.ended {
+            self.end_up()?;
+            return Ok(None);
+        }
+        Ok(Some(unread[read.consumed..].to_vec()))
     }
 
     /// Bytes to read into a buffer: a large one takes a whole number of full records, so that a
