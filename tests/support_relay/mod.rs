@@ -252,8 +252,7 @@ impl Duplex {
         bytes: u64,
         mut also: impl FnMut(&mut ClientConnection) + Send + 'static,
     ) -> JoinHandle<io::Result<()>> {
-        let (connection, mut socket) =
-            (self.connection.clone(), self.socket.try_clone().unwrap());
+        let (connection, mut socket) = (self.connection.clone(), self.socket.try_clone().unwrap());
         std::thread::spawn(move || {
             let (mut sequence, mut left) = (Sequence::new(), bytes);
             let mut sealed = Vec::new();
