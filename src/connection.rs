@@ -29,6 +29,7 @@ pub async fn serve(
 ) {
     let Accepted { socket: client, peer } = accepted;
     let registration = worker.sessions.open(client.clone(), service.limits);
+    let mut counted = Counted { service: &service, cause: CloseCause::Internal };
     let mut journal = Journal::open(worker.next_connection_id(), peer, &service);
     let shaken = Box::pin(handshake::perform(&client, &service.tls, &service.policy)).await;
     admission.handshake_ended();
@@ -44,9 +45,22 @@ pub async fn serve(
             Outcome { cause, detail: None, up_bytes: 0, down_bytes: 0 }
         }
     };
-    service.metrics.closed(outcome.cause);
+    counted.cause = outcome.cause;
+    drop(counted);
     if service.log_connections {
         journal.write(&outcome);
+    }
+}
+
+/// A connection that counts as open; its end is counted also when its task panics.
+struct Counted<'a> {
+    service: &'a Service,
+    cause: CloseCause,
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.service.metrics.closed(self.cause);
     }
 }
 

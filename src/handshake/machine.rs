@@ -123,7 +123,8 @@ impl Machine {
     /// One call into rustls; `None` says that it can go on at once.
     fn turn(&mut self) -> Option<Step> {
         let handshaking = self.connection.is_handshaking();
-        let offered = if handshaking { self.offered } else { 0 };
+        // What rustls has refused it must not see again, or it panics over a second alert.
+        let offered = if handshaking && self.failed.is_none() { self.offered } else { 0 };
         let UnbufferedStatus { discard, state, .. } =
             self.connection.process_tls_records(&mut self.input[..offered]);
         let mut blocked = false;
@@ -160,7 +161,8 @@ impl Machine {
         self.filled -= discard;
         self.offered = self.offered.saturating_sub(discard);
         self.whole = self.whole.saturating_sub(discard);
-        let step = if blocked && !self.offer_more() { Some(Step::Read) } else { step };
+        let stuck = blocked && (self.failed.is_some() || !self.offer_more());
+        let step = if stuck { Some(Step::Read) } else { step };
         match (step, self.failed.take()) {
             (Some(Step::Failed(error)), _) => Some(Step::Failed(error)),
             // Nothing more is to be encoded for the failure.
