@@ -118,8 +118,8 @@ impl App {
                 self.tell_all(|| Command::Stop);
             }
         }
-        let clean = self.workers.drain(..).map(Handle::join).fold(true, |all, one| all && one);
-        tracing::info!(clean, "ended");
+        let panicked = self.workers.drain(..).map(Handle::join).filter(|clean| !clean).count();
+        tracing::info!(panicked, "ended");
     }
 
     fn tell_all(&self, command: impl Fn() -> Command) {

@@ -25,7 +25,7 @@ pub struct Service {
     /// Where plaintext goes.
     pub backend: Arc<Backend>,
     /// Where it is counted.
-    pub metrics: ListenerMetrics,
+    pub metrics: Arc<ListenerMetrics>,
     /// How long its connections may do what.
     pub limits: SessionLimits,
     /// Whether a line is logged for each connection that ends.
@@ -103,7 +103,7 @@ impl Generation {
                 policy,
                 tls,
                 backend: backends[&listener.backend.name].clone(),
-                metrics: ListenerMetrics::new(metrics, &listener.name, &refusals),
+                metrics: Arc::new(ListenerMetrics::new(metrics, &listener.name, &refusals)),
                 limits,
                 log_connections: config.log.connections,
             }));

@@ -18,8 +18,8 @@ use crate::{metrics::CloseCause, ring::Socket};
 /// How fine deadlines are; a limit may be overrun by that much.
 pub const TICK: Duration = Duration::from_millis(100);
 
-/// Ticks since the register was made.
-type Tick = u32;
+/// Ticks of [`TICK`] since the register was made.
+pub type Tick = u32;
 
 /// How long a connection may do what.
 #[derive(Debug, Clone, Copy)]
@@ -73,6 +73,16 @@ impl Session {
         self.active.set(self.clock.get());
     }
 
+    /// The register's clock, in ticks.
+    pub fn now(&self) -> Tick {
+        self.clock.get()
+    }
+
+    /// Ticks that have passed since [`Session::now`] said `then`.
+    pub fn ticks_since(&self, then: Tick) -> Tick {
+        self.clock.get().saturating_sub(then)
+    }
+
     /// From here on the connection's end also ends `backend`.
     pub fn attach(&self, backend: Rc<Socket>) {
         *self.backend.borrow_mut() = Some(backend);
@@ -115,6 +125,8 @@ impl Session {
         let lifetime = self
             .limits
             .lifetime
+            // The last words of a connection that was too old get their moment too.
+            .filter(|_| self.phase.get() != Phase::Linger)
             .map(|lifetime| (after(self.opened, lifetime), CloseCause::MaxLifetime));
         phase.into_iter().chain(lifetime).min_by_key(|(tick, _)| *tick)
     }
@@ -207,14 +219,6 @@ impl Sessions {
     pub fn end_all(&self, cause: CloseCause) {
         let all: Vec<_> = self.live.borrow().iter().map(|(_, e)| e.session.clone()).collect();
         for session in all {
-            session.end(cause);
-        }
-    }
-
-    /// Ends the connections that still shake hands: at shutdown nothing is lost with them.
-    pub fn end_handshakes(&self, cause: CloseCause) {
-        let all: Vec<_> = self.live.borrow().iter().map(|(_, e)| e.session.clone()).collect();
-        for session in all.iter().filter(|s| s.phase.get() == Phase::Handshake) {
             session.end(cause);
         }
     }
@@ -325,6 +329,19 @@ mod tests {
             assert_eq!(registration.session().ended(), None);
             sessions.advance(1000);
             assert_eq!(registration.session().ended(), Some(CloseCause::MaxLifetime));
+        });
+    }
+
+    #[test]
+    fn a_connection_at_the_end_of_its_lifetime_still_gets_its_last_words_out() {
+        with_session(|sessions, registration| {
+            registration.enter(Phase::Relay);
+            sessions.advance(500);
+            registration.session().touch();
+            sessions.advance(1000);
+            assert_eq!(registration.session().ended(), Some(CloseCause::MaxLifetime));
+            registration.enter(Phase::Linger);
+            assert_eq!(registration.session().deadline(), Some((1010, CloseCause::Complete)));
         });
     }
 

@@ -58,6 +58,15 @@ pub enum StartError {
         /// What would fit.
         possible: u64,
     },
+    /// Too few descriptors for any connection at all.
+    #[error(
+        "this process may open {limit} descriptors, of which it needs {RESERVED_DESCRIPTORS} for \
+         itself and {DESCRIPTORS_A_CONNECTION} for each connection: raise LimitNOFILE= (ulimit -n)"
+    )]
+    NoDescriptors {
+        /// What is there.
+        limit: u64,
+    },
     /// A configured CPU can't be used.
     #[error(
         "workers.cpus names CPU {cpu}, which this process may not use; it may use {usable:?}: \
@@ -145,6 +154,7 @@ pub(super) fn max_connections(config: &Config, descriptors: u64) -> Result<usize
     let possible = descriptors.saturating_sub(RESERVED_DESCRIPTORS) / DESCRIPTORS_A_CONNECTION;
     let fits = usize::try_from(possible).unwrap_or(usize::MAX);
     match config.limits.max_connections {
+        None if fits == 0 => Err(StartError::NoDescriptors { limit: descriptors }),
         None => Ok(fits.min(DEFAULT_MAX_CONNECTIONS)),
         Some(wanted) if wanted <= fits => Ok(wanted),
         Some(wanted) => Err(StartError::Descriptors {

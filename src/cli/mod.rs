@@ -44,7 +44,7 @@ enum Command {
     /// Print what this host offers, and what to change
     Doctor,
     /// Put a TLS terminator under load and say what it cost
-    Load(load::LoadArgs),
+    Load(Box<load::LoadArgs>),
 }
 
 /// Runs what the command line asks for.
@@ -54,7 +54,7 @@ pub fn main() -> ExitCode {
         Command::Check { config } => check::main(&config),
         Command::Demo { dir } => demo::main(&dir),
         Command::Doctor => doctor::main(),
-        Command::Load(arguments) => load::main(arguments),
+        Command::Load(arguments) => load::main(*arguments),
     }
 }
 

@@ -12,6 +12,9 @@ pub enum SetupError {
     /// A traffic secret has another length than the suite's hash.
     #[error("a captured traffic secret does not have the length of the cipher suite's hash")]
     WrongSecretLength,
+    /// A traffic secret is not the one that the connection's keys were derived from.
+    #[error("a captured traffic secret belongs to another connection")]
+    ForeignTrafficSecret,
     /// The cipher suite is none that this record layer knows.
     #[error("the negotiated cipher suite is not one that our record layer implements")]
     UnsupportedSuite,

@@ -1,12 +1,17 @@
 //! From the backend to the client: read into the places of records, seal in place, write.
 
-use std::{io::IoSliceMut, pin::pin, time::Duration};
+use std::{
+    io::{self, IoSliceMut},
+    pin::pin,
+    time::Duration,
+};
 
-use super::{Relay, Stop};
+use super::{Relay, Stop, outbox::Parcel};
 use crate::{
     metrics::Direction,
     record::MAX_PLAINTEXT_LEN,
     ring::{Buffer, BufferSize, Io},
+    sessions::Tick,
 };
 
 /// How long a session ticket waits for data to travel with. A segment of its own would cost
@@ -16,6 +21,9 @@ const TICKET_DELAY: Duration = Duration::from_millis(20);
 /// Plaintext bytes of a record after a pause: the client can use its first bytes before all of
 /// a full record has arrived.
 const EARLY_RECORD_BYTES: usize = 4096;
+
+/// Ticks of silence after which records start small again: one second.
+const PAUSE_TICKS: u32 = 10;
 
 /// Reads in a row that did not need a large buffer before a small one is taken again.
 const QUIET_READS: u8 = 4;
@@ -41,81 +49,128 @@ impl Layout {
         self.records * self.plaintext
     }
 
-    /// The places of the plaintext in `buffer`, and how many they are.
-    fn places(self, buffer: &mut [u8]) -> ([IoSliceMut<'_>; MAX_RECORDS], usize) {
+    /// The places of the plaintext in `buffer`; those beyond the layout's records are empty.
+    fn places(self, buffer: &mut [u8]) -> [IoSliceMut<'_>; MAX_RECORDS] {
         let mut places = [(); MAX_RECORDS].map(|()| IoSliceMut::new(&mut []));
         let records = buffer.chunks_exact_mut(self.stride()).take(self.records);
         for (place, record) in places.iter_mut().zip(records) {
             *place = IoSliceMut::new(&mut record[self.header..self.header + self.plaintext]);
         }
-        (places, self.records)
+        places
     }
 }
 
-/// How much to read at a time: small and early at first, large and full for bulk.
+/// How much to read at a time: small at first, large for bulk.
 #[derive(Debug)]
 struct Pace {
     size: BufferSize,
     quiet: u8,
-    early: bool,
+    /// When data was last sent.
+    sent: Option<Tick>,
 }
 
 impl Pace {
     fn note(&mut self, bytes: usize, capacity: usize) {
-        self.early = false;
         if bytes == capacity {
             (self.size, self.quiet) = (BufferSize::Large, 0);
         } else if bytes < MAX_PLAINTEXT_LEN {
             self.quiet += 1;
             if self.quiet > QUIET_READS {
-                (self.size, self.quiet, self.early) = (BufferSize::Small, 0, true);
+                (self.size, self.quiet) = (BufferSize::Small, 0);
             }
         }
     }
 }
 
-impl Relay<'_> {
+/// Records that were sealed, on their way.
+struct Work<'a> {
+    parcel: Parcel<'a>,
+    buffer: Buffer,
+    sealed: usize,
+}
+
+/// How a turn without waiting ended.
+enum Turn<'a> {
+    /// All is passed on.
+    Done,
+    /// The backend has ended its stream.
+    Ended,
+    /// The upward direction sends.
+    Held,
+    /// The client's socket is full.
+    Blocked(Box<Work<'a>>),
+}
+
+impl Relay {
+    /// What only runs while a socket is full is boxed: an idle connection has no room for it.
     pub(super) async fn down(&self) -> Result<(), Stop> {
         if !self.outbox.is_empty() {
-            self.flush_ticket_unless_data_comes().await?;
+            Box::pin(self.flush_ticket_unless_data_comes()).await?;
         }
-        let mut pace = Pace { size: BufferSize::Small, quiet: 0, early: true };
+        let mut pace = Pace { size: BufferSize::Small, quiet: 0, sent: None };
         loop {
             self.backend.readable().await.map_err(Stop::Backend)?;
-            let mut buffer = self.tools.pool.take(pace.size);
-            let layout = self.layout(&buffer, pace.early);
-            let (mut places, records) = layout.places(&mut buffer);
-            let bytes = match self.backend.try_read_vectored(&mut places[..records]) {
-                Ok(Io::WouldBlock) => continue,
-                Ok(Io::Bytes(0)) => break,
-                Ok(Io::Bytes(bytes)) => bytes,
-                Err(error) => return Err(Stop::Backend(error)),
-            };
-            pace.note(bytes, layout.capacity());
-            self.send(&mut buffer, layout, bytes).await?;
+            match self.turn_down(&mut pace)? {
+                Turn::Done => {}
+                Turn::Held => drop(self.outbox.acquire().await.map_err(Stop::Client)?),
+                Turn::Blocked(work) => {
+                    let Work { parcel, buffer, sealed } = *work;
+                    let rest = parcel.finish(&self.client, self.session(), &buffer[..sealed]);
+                    Box::pin(rest).await.map_err(Stop::Client)?;
+                }
+                Turn::Ended => return Box::pin(self.end_down()).await,
+            }
         }
-        self.end_down().await
     }
 
-    fn layout(&self, buffer: &Buffer, early: bool) -> Layout {
+    /// Reads once, seals what came, and sends it as far as that goes without waiting.
+    fn turn_down(&self, pace: &mut Pace) -> Result<Turn<'_>, Stop> {
+        let Some(hold) = self.outbox.try_acquire() else {
+            return Ok(Turn::Held);
+        };
+        let mut buffer = self.pool.take(pace.size);
+        let paused = pace.sent.is_none_or(|sent| self.session().ticks_since(sent) >= PAUSE_TICKS);
+        let layout = self.layout(&buffer, paused);
+        let bytes = match self.read(&mut buffer, layout) {
+            Ok(Io::WouldBlock) => return Ok(Turn::Done),
+            Ok(Io::Bytes(0)) if self.backend_cut.get() => {
+                return Err(Stop::Backend(io::ErrorKind::ConnectionReset.into()));
+            }
+            Ok(Io::Bytes(0)) => return Ok(Turn::Ended),
+            Ok(Io::Bytes(bytes)) => bytes,
+            Err(error) => return Err(Stop::Backend(error)),
+        };
+        pace.note(bytes, layout.capacity());
+        let sealed = self.seal(&mut buffer, layout, bytes)?;
+        let mut parcel = hold.parcel();
+        let all = parcel.push(&self.client, self.session(), &buffer[..sealed]);
+        self.down_bytes.set(self.down_bytes.get() + bytes as u64);
+        self.metrics.relayed(Direction::Down, bytes);
+        pace.sent = Some(self.session().now());
+        match all.map_err(Stop::Client)? {
+            true => Ok(Turn::Done),
+            false => Ok(Turn::Blocked(Box::new(Work { parcel, buffer, sealed }))),
+        }
+    }
+
+    /// One record in a small buffer, eight in a large one; four early ones after a pause.
+    fn layout(&self, buffer: &Buffer, paused: bool) -> Layout {
         let record = self.record.borrow();
         let (header, trailer) = (record.header_len(), record.trailer_len());
-        let plaintext = if early { EARLY_RECORD_BYTES } else { MAX_PLAINTEXT_LEN };
-        let records = (buffer.len() / (header + plaintext + trailer)).min(MAX_RECORDS);
-        let records = if early { MAX_PLAINTEXT_LEN / EARLY_RECORD_BYTES } else { records };
+        let (plaintext, records) = match buffer.size() {
+            _ if paused => (EARLY_RECORD_BYTES, MAX_PLAINTEXT_LEN / EARLY_RECORD_BYTES),
+            BufferSize::Small => (MAX_PLAINTEXT_LEN, 1),
+            BufferSize::Large => (MAX_PLAINTEXT_LEN, MAX_RECORDS),
+        };
         Layout { header, plaintext, trailer, records }
     }
 
-    /// Seals `bytes` of plaintext where they lie, and sends them.
-    async fn send(&self, buffer: &mut Buffer, layout: Layout, bytes: usize) -> Result<(), Stop> {
-        let hold = self.outbox.acquire().await.map_err(Stop::Client)?;
-        let sealed = self.seal(buffer, layout, bytes)?;
-        self.key_update_waits.set(false);
-        hold.send(self.client, &buffer[..sealed]).await.map_err(Stop::Client)?;
-        self.tools.registration.session().touch();
-        self.down_bytes.set(self.down_bytes.get() + bytes as u64);
-        self.tools.metrics.relayed(Direction::Down, bytes);
-        Ok(())
+    fn read(&self, buffer: &mut Buffer, layout: Layout) -> io::Result<Io> {
+        if layout.records == 1 {
+            return self.backend.try_read(&mut buffer[layout.header..][..layout.plaintext]);
+        }
+        let mut places = layout.places(buffer);
+        self.backend.try_read_vectored(&mut places[..layout.records])
     }
 
     /// The sealed records' length, all together. Keys are changed before their limit.
@@ -124,7 +179,7 @@ impl Relay<'_> {
         if record.needs_key_update() {
             let mut update = Vec::new();
             record.write_key_update(false, &mut update).map_err(Stop::Seal)?;
-            self.outbox.append(update);
+            self.outbox.append_key_update(update);
         }
         let (mut at, mut left) = (0, bytes);
         while left > 0 {
@@ -138,17 +193,21 @@ impl Relay<'_> {
     /// Gives the backend a moment to speak, so that the ticket can travel with its data.
     async fn flush_ticket_unless_data_comes(&self) -> Result<(), Stop> {
         let mut readable = pin!(self.backend.readable());
-        let timer = Box::pin(tokio::time::sleep(TICKET_DELAY));
         tokio::select! {
             biased;
             result = &mut readable => return result.map_err(Stop::Backend),
-            () = timer => {}
+            () = tokio::time::sleep(TICKET_DELAY) => {}
         }
-        let hold = self.outbox.acquire().await.map_err(Stop::Client)?;
-        hold.send(self.client, &[]).await.map_err(Stop::Client)?;
-        drop(hold);
+        self.send_all(&[]).await?;
         // The operation in flight is waited for, never dropped.
         readable.await.map_err(Stop::Backend)
+    }
+
+    /// Sends what waits in the outbox, then `sealed`.
+    async fn send_all(&self, sealed: &[u8]) -> Result<(), Stop> {
+        let hold = self.outbox.acquire().await.map_err(Stop::Client)?;
+        let sent = hold.parcel().finish(&self.client, self.session(), sealed).await;
+        sent.map_err(Stop::Client)
     }
 
     /// Passes the backend's orderly end on.
@@ -156,7 +215,8 @@ impl Relay<'_> {
         let hold = self.outbox.acquire().await.map_err(Stop::Client)?;
         let mut last = Vec::new();
         self.record.borrow_mut().write_close_notify(&mut last).map_err(Stop::Seal)?;
-        hold.send(self.client, &last).await.map_err(Stop::Client)?;
+        let sent = hold.parcel().finish(&self.client, self.session(), &last).await;
+        sent.map_err(Stop::Client)?;
         self.down_ended.set(true);
         // Where the client has ended too, the close that follows says the same.
         if !self.up_ended.get() {
@@ -184,23 +244,23 @@ mod tests {
     fn plaintext_is_read_to_where_its_record_needs_it() {
         let layout = Layout { header: 5, plaintext: 10, trailer: 17, records: 3 };
         let mut buffer = vec![0; 100];
-        let (mut places, records) = layout.places(&mut buffer);
-        for (mark, place) in (1..).zip(&mut places[..records]) {
+        let mut places = layout.places(&mut buffer);
+        for (mark, place) in (1..).zip(&mut places) {
             place.fill(mark);
         }
-        assert_eq!(records, 3);
+        assert_eq!(places.iter().filter(|place| !place.is_empty()).count(), 3);
         assert_eq!((buffer[4], buffer[5], buffer[14], buffer[15]), (0, 1, 1, 0));
         assert_eq!((buffer[36], buffer[37], buffer[46], buffer[47]), (0, 2, 2, 0));
     }
 
     #[test]
     fn bulk_is_read_in_large_buffers_and_a_trickle_in_small_ones() {
-        let mut pace = Pace { size: BufferSize::Small, quiet: 0, early: true };
+        let mut pace = Pace { size: BufferSize::Small, quiet: 0, sent: None };
         pace.note(16_384, 16_384);
-        assert_eq!((pace.size, pace.early), (BufferSize::Large, false));
+        assert_eq!(pace.size, BufferSize::Large);
         for _ in 0..=QUIET_READS {
             pace.note(100, 131_072);
         }
-        assert_eq!((pace.size, pace.early), (BufferSize::Small, true));
+        assert_eq!(pace.size, BufferSize::Small);
     }
 }

@@ -14,7 +14,9 @@ use std::{
     io,
     pin::pin,
     rc::Rc,
+    sync::Arc,
     task::Poll,
+    time::Duration,
 };
 
 use rustls::AlertDescription;
@@ -23,7 +25,7 @@ use crate::{
     metrics::{CloseCause, ListenerMetrics},
     record::{ReceiveError, RecordLayer, SealError},
     ring::{BufferSize, Io, Pool, Socket},
-    sessions::{Phase, Registration},
+    sessions::{Phase, Registration, Session},
 };
 
 use outbox::Outbox;
@@ -56,17 +58,6 @@ pub struct Outcome {
     pub down_bytes: u64,
 }
 
-/// What one worker's relays share.
-#[derive(Debug, Clone, Copy)]
-pub struct Tools<'a> {
-    /// The worker's buffers.
-    pub pool: &'a Rc<Pool>,
-    /// The listener's counters.
-    pub metrics: &'a ListenerMetrics,
-    /// The connection's place in the register.
-    pub registration: &'a Registration,
-}
-
 /// Why a direction stopped before its end.
 #[derive(Debug)]
 enum Stop {
@@ -83,10 +74,13 @@ enum Stop {
 }
 
 /// One connection's relay.
-pub struct Relay<'a> {
-    client: &'a Rc<Socket>,
-    backend: &'a Rc<Socket>,
-    tools: Tools<'a>,
+pub struct Relay {
+    client: Rc<Socket>,
+    backend: Rc<Socket>,
+    pool: Rc<Pool>,
+    metrics: Arc<ListenerMetrics>,
+    registration: Registration,
+    start: Cell<Option<Box<Start>>>,
     record: RefCell<RecordLayer>,
     outbox: Outbox,
     up_bytes: Cell<u64>,
@@ -95,44 +89,55 @@ pub struct Relay<'a> {
     up_ended: Cell<bool>,
     /// The backend's stream has ended, and the client was told.
     down_ended: Cell<bool>,
-    /// Our KeyUpdate lies in the outbox.
-    key_update_waits: Cell<bool>,
+    /// The backend's connection failed while we wrote: whatever can still be read from it, its
+    /// stream has no orderly end.
+    backend_cut: Cell<bool>,
 }
 
-impl<'a> Relay<'a> {
-    /// A relay that has not begun.
+impl Relay {
+    /// A relay that has not begun, between a client and a backend that are both connected.
     pub fn new(
-        client: &'a Rc<Socket>,
-        backend: &'a Rc<Socket>,
+        ends: (Rc<Socket>, Rc<Socket>),
         record: RecordLayer,
-        tools: Tools<'a>,
+        mut start: Start,
+        pool: Rc<Pool>,
+        metrics: Arc<ListenerMetrics>,
+        registration: Registration,
     ) -> Self {
+        let outbox = Outbox::default();
+        outbox.append(std::mem::take(&mut start.ticket));
         Self {
-            client,
-            backend,
-            tools,
+            client: ends.0,
+            backend: ends.1,
+            pool,
+            metrics,
+            registration,
+            start: Cell::new(Some(Box::new(start))),
             record: RefCell::new(record),
-            outbox: Outbox::default(),
+            outbox,
             up_bytes: Cell::new(0),
             down_bytes: Cell::new(0),
             up_ended: Cell::new(false),
             down_ended: Cell::new(false),
-            key_update_waits: Cell::new(false),
+            backend_cut: Cell::new(false),
         }
     }
 
     /// Relays until both directions have ended, and ends both connections the way their peers
-    /// must understand it.
-    pub async fn run(self, mut start: Start) -> Outcome {
-        self.outbox.append(std::mem::take(&mut start.ticket));
-        let stop = self.both(start).await;
-        let (cause, detail) = self.conclude(stop).await;
+    /// must understand it. It runs once.
+    pub async fn run(&self) -> Outcome {
+        let stop = self.both().await;
+        let (cause, detail) = Box::pin(self.conclude(stop)).await;
         Outcome { cause, detail, up_bytes: self.up_bytes.get(), down_bytes: self.down_bytes.get() }
     }
 
+    fn session(&self) -> &Session {
+        self.registration.session()
+    }
+
     /// Drives both directions to their ends; the first failure, if there was one.
-    async fn both(&self, start: Start) -> Option<Stop> {
-        let mut up = pin!(self.up(start));
+    async fn both(&self) -> Option<Stop> {
+        let mut up = pin!(self.up());
         let mut down = pin!(self.down());
         let (mut up_done, mut down_done) = (false, false);
         let mut first = None;
@@ -143,7 +148,7 @@ impl<'a> Relay<'a> {
                 match result {
                     // What the backend said before it went may still be on its way.
                     Err(stop @ Stop::Backend(_)) if first.is_none() => {
-                        self.tools.registration.enter(Phase::HalfOpen);
+                        self.registration.enter(Phase::HalfOpen);
                         first = Some(stop);
                     }
                     result => self.note_end(result, &mut first),
@@ -161,7 +166,7 @@ impl<'a> Relay<'a> {
 
     fn note_end(&self, result: Result<(), Stop>, first: &mut Option<Stop>) {
         match result {
-            Ok(()) => self.tools.registration.enter(Phase::HalfOpen),
+            Ok(()) => self.registration.enter(Phase::HalfOpen),
             Err(stop) => {
                 self.stop();
                 first.get_or_insert(stop);
@@ -179,7 +184,7 @@ impl<'a> Relay<'a> {
     /// Ends both connections. The backend must never take a cut stream for a whole one, and the
     /// client must see our last words.
     async fn conclude(&self, stop: Option<Stop>) -> (CloseCause, Option<String>) {
-        let ended = self.tools.registration.session().ended();
+        let ended = self.session().ended();
         let (cause, farewell, detail) = match (ended, stop) {
             (Some(cause), _) => (cause, Farewell::CloseNotify, None),
             (None, None) => (CloseCause::Complete, Farewell::None, None),
@@ -190,10 +195,14 @@ impl<'a> Relay<'a> {
         }
         match farewell {
             Farewell::None => {}
+            Farewell::Reset if self.record.borrow().has_closed() => {
+                // All was said, but the client may still send: see `linger`.
+                linger(&self.client, &self.pool, &self.registration).await;
+            }
             Farewell::Reset => {
-                if !self.record.borrow().has_closed() {
-                    self.client.reset_on_close();
-                }
+                // What the backend said before it went shall arrive before the reset does.
+                delivered(&self.client).await;
+                self.client.reset_on_close();
             }
             Farewell::CloseNotify => self.say(RecordLayer::write_close_notify).await,
             Farewell::Alert(alert) => {
@@ -219,7 +228,7 @@ impl<'a> Relay<'a> {
             return;
         }
         if matches!(self.client.try_write(&last), Ok(Io::Bytes(n)) if n == last.len()) {
-            linger(self.client, self.tools.pool, self.tools.registration).await;
+            linger(&self.client, &self.pool, &self.registration).await;
         } else {
             self.client.reset_on_close();
         }
@@ -272,8 +281,13 @@ impl Stop {
 /// Most bytes that are read and discarded while the client's end is awaited.
 const LINGER_BYTES: usize = 256 * 1024;
 
+/// How often it is asked whether the client has all that was sent, and how long at most.
+const DELIVERY_STEP: Duration = Duration::from_millis(20);
+const DELIVERY_STEPS: u32 = 50;
+
 /// Ends our stream and waits a moment for the client to end its own: closing a socket that
-/// holds unread bytes would reset our last alert away.
+/// holds unread bytes would reset our last alert away. A client that keeps sending is stopped
+/// by its window after [`LINGER_BYTES`].
 pub async fn linger(client: &Rc<Socket>, pool: &Rc<Pool>, registration: &Registration) {
     client.revive();
     registration.enter(Phase::Linger);
@@ -290,5 +304,16 @@ pub async fn linger(client: &Rc<Socket>, pool: &Rc<Pool>, registration: &Registr
                 }
             }
         }
+    }
+    delivered(client).await;
+}
+
+/// Waits a moment until the client's kernel has acknowledged all that was sent.
+async fn delivered(client: &Socket) {
+    for _ in 0..DELIVERY_STEPS {
+        if !matches!(client.unacknowledged(), Ok(1..)) {
+            return;
+        }
+        tokio::time::sleep(DELIVERY_STEP).await;
     }
 }

@@ -13,16 +13,21 @@ use std::{
     task::Poll,
 };
 
-use crate::ring::{Io, Socket};
+use crate::{
+    ring::{Io, Socket},
+    sessions::Session,
+};
 
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
     /// Sealed control records, in order, later than anything being sent.
     waiting: RefCell<Vec<u8>>,
+    /// Among them is a KeyUpdate of ours.
+    key_update_waits: Cell<bool>,
     /// Somebody sends.
     held: Cell<bool>,
-    /// A failed send left a record unfinished on the wire, or may have.
-    broken: Cell<bool>,
+    /// A send that is unfinished or failed may have left part of a record on the wire.
+    mid_record: Cell<bool>,
     /// Nobody may begin to send.
     closed: Cell<bool>,
 }
@@ -34,18 +39,36 @@ impl Outbox {
         if waiting.is_empty() { *waiting = sealed } else { waiting.extend_from_slice(&sealed) }
     }
 
+    /// Adds a sealed KeyUpdate.
+    pub(super) fn append_key_update(&self, sealed: Vec<u8>) {
+        self.append(sealed);
+        self.key_update_waits.set(true);
+    }
+
+    /// Whether a KeyUpdate of ours is still to be sent; one that is being sent doesn't count,
+    /// since the peer may answer it before we hear of the end of that.
+    pub(super) fn holds_key_update(&self) -> bool {
+        self.key_update_waits.get()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.waiting.borrow().is_empty()
     }
 
-    /// What waits, for a last direct write.
+    /// What waits, to be sent now.
     pub(super) fn take(&self) -> Vec<u8> {
+        self.key_update_waits.set(false);
         self.waiting.take()
     }
 
     /// Whether the wire may be in the middle of a record.
     pub(super) fn is_mid_record(&self) -> bool {
-        self.broken.get()
+        self.mid_record.get()
+    }
+
+    /// Whether somebody sends.
+    pub(super) fn is_held(&self) -> bool {
+        self.held.get()
     }
 
     /// Lets every later [`Outbox::acquire`] fail.
@@ -75,26 +98,11 @@ impl Outbox {
 #[derive(Debug)]
 pub(super) struct Hold<'a>(&'a Outbox);
 
-impl Hold<'_> {
-    /// Sends what waits, then `batch` (which was sealed after it), then what was sealed
-    /// meanwhile.
-    pub(super) async fn send(&self, client: &Rc<Socket>, batch: &[u8]) -> io::Result<()> {
-        self.0.broken.set(true);
+impl<'a> Hold<'a> {
+    /// Begins to send what waits, and a batch behind it.
+    pub(super) fn parcel(self) -> Parcel<'a> {
         let first = self.0.take();
-        if first.is_empty() {
-            client.write_all(batch).await?;
-        } else {
-            write_both(client, &first, batch).await?;
-        }
-        loop {
-            let next = self.0.take();
-            if next.is_empty() {
-                break;
-            }
-            client.write_all(&next).await?;
-        }
-        self.0.broken.set(false);
-        Ok(())
+        Parcel { hold: self, first, written: 0 }
     }
 }
 
@@ -104,15 +112,59 @@ impl Drop for Hold<'_> {
     }
 }
 
-/// Writes all of two pieces, as one segment where they fit.
-async fn write_both(client: &Rc<Socket>, first: &[u8], second: &[u8]) -> io::Result<()> {
-    let mut written = 0;
-    while written < first.len() {
-        let pieces = [IoSlice::new(&first[written..]), IoSlice::new(second)];
-        match client.try_write_vectored(&pieces)? {
-            Io::Bytes(bytes) => written += bytes,
-            Io::WouldBlock => client.writable().await?,
+/// What is being sent: control records, then a batch that was sealed after them.
+#[derive(Debug)]
+pub(super) struct Parcel<'a> {
+    hold: Hold<'a>,
+    first: Vec<u8>,
+    /// Bytes of both that the client's socket has taken.
+    written: usize,
+}
+
+impl Parcel<'_> {
+    /// Sends as much as the socket takes now; whether that was all. `batch` is the same at each
+    /// call. Each byte that the client takes counts as activity of `session`.
+    pub(super) fn push(
+        &mut self,
+        client: &Socket,
+        session: &Session,
+        batch: &[u8],
+    ) -> io::Result<bool> {
+        self.hold.0.mid_record.set(true);
+        let ahead = self.first.len();
+        while self.written < ahead + batch.len() {
+            let found = if self.written < ahead {
+                let pieces = [IoSlice::new(&self.first[self.written..]), IoSlice::new(batch)];
+                client.try_write_vectored(&pieces)?
+            } else {
+                client.try_write(&batch[self.written - ahead..])?
+            };
+            match found {
+                Io::Bytes(bytes) => self.written += bytes,
+                Io::WouldBlock => return Ok(false),
+            }
+            session.touch();
+        }
+        self.hold.0.mid_record.set(false);
+        Ok(true)
+    }
+
+    /// Sends all of it, waiting where the socket is full, and what was sealed meanwhile.
+    pub(super) async fn finish(
+        mut self,
+        client: &Rc<Socket>,
+        session: &Session,
+        batch: &[u8],
+    ) -> io::Result<()> {
+        let mut batch = batch;
+        loop {
+            while !self.push(client, session, batch)? {
+                client.writable().await?;
+            }
+            if self.hold.0.is_empty() {
+                return Ok(());
+            }
+            (self.first, self.written, batch) = (self.hold.0.take(), 0, &[]);
         }
     }
-    client.write_all(&second[written - first.len()..]).await
 }

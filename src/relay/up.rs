@@ -1,6 +1,6 @@
 //! From the client to the backend: read, open in place, write the plaintext pieces.
 
-use std::io::IoSlice;
+use std::io::{self, IoSlice};
 
 use super::{Relay, Start, Stop};
 use crate::{
@@ -64,8 +64,34 @@ fn offset(at: usize) -> u32 {
     at as u32
 }
 
-/// What a buffer full of records came to.
-struct Read {
+/// What the upward direction remembers while it waits.
+#[derive(Debug)]
+struct Progress {
+    /// The beginning of a record, in an allocation of just its size.
+    tail: Vec<u8>,
+    size: BufferSize,
+    quiet: u8,
+}
+
+impl Progress {
+    fn note(&mut self, filled: usize, limit: usize) {
+        if filled == limit {
+            (self.size, self.quiet) = (BufferSize::Large, 0);
+        } else if filled < MAX_PLAINTEXT_LEN {
+            self.quiet += 1;
+            if self.quiet > QUIET_READS {
+                (self.size, self.quiet) = (BufferSize::Small, 0);
+            }
+        }
+    }
+}
+
+/// A buffer full of records, opened.
+struct Work {
+    buffer: Buffer,
+    filled: usize,
+    /// Plaintext that the backend has not taken yet.
+    pieces: Pieces,
     /// Bytes that are done with.
     consumed: usize,
     /// The client has ended its stream.
@@ -74,60 +100,83 @@ struct Read {
     failed: Option<Stop>,
 }
 
-impl Relay<'_> {
-    pub(super) async fn up(&self, start: Start) -> Result<(), Stop> {
-        // The beginning of a record waits in an allocation of just its size.
-        let mut tail = start.unread;
-        self.begin(start.preface, start.early).await?;
+/// How a turn without waiting ended.
+enum Turn {
+    /// All is passed on.
+    Done,
+    /// The client has ended its stream.
+    Ended,
+    /// A socket is full.
+    Blocked(Box<Work>),
+}
+
+impl Relay {
+    /// What only runs while a socket is full is boxed: an idle connection has no room for it.
+    pub(super) async fn up(&self) -> Result<(), Stop> {
+        let start = self.start.take().unwrap_or_default();
         if start.closed {
+            Box::pin(self.begin(start)).await?;
             return self.end_up();
         }
-        let mut size = BufferSize::Small;
-        let mut quiet = 0;
+        let tail = Box::pin(self.begin(start)).await?;
+        let mut progress = Progress { tail, size: BufferSize::Small, quiet: 0 };
         loop {
             self.client.readable().await.map_err(Stop::Client)?;
-            let mut buffer = self.tools.pool.take(size);
-            buffer[..tail.len()].copy_from_slice(&tail);
-            let limit = self.read_limit(&buffer);
-            let filled = match self.client.try_read(&mut buffer[tail.len()..limit]) {
-                Ok(Io::WouldBlock) => continue,
-                Ok(Io::Bytes(0)) => return Err(Stop::Truncated),
-                Ok(Io::Bytes(bytes)) => tail.len() + bytes,
-                Err(error) => return Err(Stop::Client(error)),
+            let turn = match self.turn_up(&mut progress)? {
+                Turn::Blocked(work) => Box::pin(self.finish_up(&mut progress, work)).await?,
+                turn => turn,
             };
-            tail = Vec::new();
-            self.tools.registration.session().touch();
-            if filled == limit {
-                (size, quiet) = (BufferSize::Large, 0);
-            } else if filled < MAX_PLAINTEXT_LEN {
-                quiet += 1;
-                if quiet > QUIET_READS {
-                    (size, quiet) = (BufferSize::Small, 0);
-                }
-            }
-            let mut pieces = Pieces::default();
-            let read = self.open_all(&mut buffer, filled, &mut pieces);
-            self.answer_key_update().await?;
-            self.write_pieces(&buffer, pieces).await?;
-            if let Some(stop) = read.failed {
-                return Err(stop);
-            }
-            if read.ended {
-                drop(buffer);
+            if matches!(turn, Turn::Ended) {
                 return self.end_up();
             }
-            tail.extend_from_slice(&buffer[read.consumed..filled]);
         }
     }
 
-    /// Writes what the handshake left for the backend, as one segment where it fits.
-    async fn begin(&self, mut preface: Vec<u8>, early: Vec<u8>) -> Result<(), Stop> {
+    /// Writes what the handshake left for the backend, as one segment where it fits; returns
+    /// the beginning of a record that it left too.
+    async fn begin(&self, start: Box<Start>) -> Result<Vec<u8>, Stop> {
+        let Start { mut preface, early, unread, .. } = *start;
         preface.extend_from_slice(&early);
-        self.backend.write_all(&preface).await.map_err(Stop::Backend)?;
+        self.backend.write_all(&preface).await.map_err(|error| self.backend_refuses(error))?;
         if !early.is_empty() {
             self.count_up(early.len());
         }
-        Ok(())
+        Ok(unread)
+    }
+
+    /// Reads once, opens what came, and passes it on as far as that goes without waiting.
+    fn turn_up(&self, progress: &mut Progress) -> Result<Turn, Stop> {
+        let mut buffer = self.pool.take(progress.size);
+        let kept = progress.tail.len();
+        buffer[..kept].copy_from_slice(&progress.tail);
+        let limit = self.read_limit(&buffer);
+        let filled = match self.client.try_read(&mut buffer[kept..limit]) {
+            Ok(Io::WouldBlock) => return Ok(Turn::Done),
+            Ok(Io::Bytes(0)) => return Err(Stop::Truncated),
+            Ok(Io::Bytes(bytes)) => kept + bytes,
+            Err(error) => return Err(Stop::Client(error)),
+        };
+        self.session().touch();
+        progress.note(filled, limit);
+        let mut work = self.open_all(buffer, filled);
+        if self.key_update_is_due() || !self.try_write_pieces(&mut work)? {
+            return Ok(Turn::Blocked(Box::new(work)));
+        }
+        settle(progress, work)
+    }
+
+    /// The same, waiting.
+    async fn finish_up(&self, progress: &mut Progress, mut work: Box<Work>) -> Result<Turn, Stop> {
+        if self.outbox.holds_key_update()
+            && let Some(hold) = self.outbox.try_acquire()
+        {
+            let sent = hold.parcel().finish(&self.client, self.session(), &[]).await;
+            sent.map_err(Stop::Client)?;
+        }
+        while !self.try_write_pieces(&mut work)? {
+            self.backend.writable().await.map_err(Stop::Backend)?;
+        }
+        settle(progress, *work)
     }
 
     /// Bytes to read into a buffer: a large one takes a whole number of full records, so that a
@@ -144,84 +193,86 @@ impl Relay<'_> {
     }
 
     /// Opens every whole record of `buffer[..filled]` in place.
-    fn open_all(&self, buffer: &mut [u8], filled: usize, pieces: &mut Pieces) -> Read {
+    fn open_all(&self, buffer: Buffer, filled: usize) -> Work {
+        let pieces = Pieces::default();
+        let mut work = Work { buffer, filled, pieces, consumed: 0, ended: false, failed: None };
         let mut record = self.record.borrow_mut();
-        let mut read = Read { consumed: 0, ended: false, failed: None };
-        loop {
-            let begin = read.consumed;
-            let opened = match record.open(&mut buffer[begin..filled]) {
+        while !work.ended && work.failed.is_none() {
+            let begin = work.consumed;
+            let opened = match record.open(&mut work.buffer[begin..filled]) {
                 Ok(Some(opened)) => opened,
-                Ok(None) => return read,
+                Ok(None) => break,
                 Err(error) => {
-                    read.failed = Some(Stop::Receive(error));
-                    return read;
+                    work.failed = Some(Stop::Receive(error));
+                    break;
                 }
             };
-            read.consumed += opened.consumed;
+            work.consumed += opened.consumed;
             match opened.content {
                 Content::ApplicationData(place) => {
-                    pieces.add(buffer, begin + place.start, begin + place.end);
+                    work.pieces.add(&mut work.buffer, begin + place.start, begin + place.end);
                 }
-                Content::CloseNotify => {
-                    read.ended = true;
-                    return read;
-                }
+                Content::CloseNotify => work.ended = true,
                 Content::KeyUpdate { response_requested: true } => {
-                    if let Err(stop) = self.queue_key_update(&mut record) {
-                        read.failed = Some(stop);
-                        return read;
-                    }
+                    work.failed = self.queue_key_update(&mut record).err();
                 }
                 Content::KeyUpdate { response_requested: false } | Content::Nothing => {}
             }
         }
+        work
     }
 
     /// Seals our KeyUpdate behind all that was sealed before. One that still waits answers any
     /// number of requests (RFC 8446 §4.6.3).
     fn queue_key_update(&self, record: &mut RecordLayer) -> Result<(), Stop> {
-        if record.has_closed() || self.key_update_waits.get() {
+        if record.has_closed() || self.outbox.holds_key_update() {
             return Ok(());
         }
         let mut sealed = Vec::new();
         record.write_key_update(false, &mut sealed).map_err(Stop::Seal)?;
-        self.outbox.append(sealed);
-        self.key_update_waits.set(true);
+        self.outbox.append_key_update(sealed);
         Ok(())
     }
 
-    /// Sends our KeyUpdate now, unless the other direction is sending and takes it along.
-    async fn answer_key_update(&self) -> Result<(), Stop> {
-        if self.key_update_waits.get()
-            && let Some(hold) = self.outbox.try_acquire()
-        {
-            self.key_update_waits.set(false);
-            hold.send(self.client, &[]).await.map_err(Stop::Client)?;
-        }
-        Ok(())
+    /// Whether our KeyUpdate is for us to send: the other direction takes it along if it sends.
+    fn key_update_is_due(&self) -> bool {
+        self.outbox.holds_key_update() && !self.outbox.is_held()
     }
 
-    async fn write_pieces(&self, buffer: &Buffer, mut pieces: Pieces) -> Result<(), Stop> {
-        let total = pieces.total();
-        let mut left = total;
+    /// Writes the pieces as far as the backend takes them now; whether that was all.
+    fn try_write_pieces(&self, work: &mut Work) -> Result<bool, Stop> {
+        let Work { buffer, pieces, .. } = work;
+        let mut left = pieces.total();
         while left > 0 {
-            match self.backend.try_write_vectored(&slices(buffer, &pieces)[..pieces.count]) {
+            let written = match pieces.places[..pieces.count] {
+                [(begin, end)] => self.backend.try_write(&buffer[begin as usize..end as usize]),
+                _ => self.backend.try_write_vectored(&slices(buffer, pieces)[..pieces.count]),
+            };
+            match written {
                 Ok(Io::Bytes(bytes)) => {
                     pieces.advance(bytes);
                     left -= bytes;
+                    self.count_up(bytes);
                 }
-                Ok(Io::WouldBlock) => self.backend.writable().await.map_err(Stop::Backend)?,
-                Err(error) => return Err(Stop::Backend(error)),
+                Ok(Io::WouldBlock) => return Ok(false),
+                Err(error) => return Err(self.backend_refuses(error)),
             }
         }
-        self.count_up(total);
-        Ok(())
+        Ok(true)
+    }
+
+    /// The backend takes nothing more. EPIPE says that its own stream had ended in order before;
+    /// with any other error it is cut, and this was the only time that the kernel says so: the
+    /// next read would find what looks like its orderly end.
+    fn backend_refuses(&self, error: io::Error) -> Stop {
+        self.backend_cut.set(error.raw_os_error() != Some(libc::EPIPE));
+        Stop::Backend(error)
     }
 
     fn count_up(&self, bytes: usize) {
-        self.tools.registration.session().touch();
+        self.session().touch();
         self.up_bytes.set(self.up_bytes.get() + bytes as u64);
-        self.tools.metrics.relayed(Direction::Up, bytes);
+        self.metrics.relayed(Direction::Up, bytes);
     }
 
     /// Passes the client's orderly end on.
@@ -231,6 +282,16 @@ impl Relay<'_> {
             self.backend.finish();
         }
         Ok(())
+    }
+}
+
+/// All is passed on: keeps the beginning of a record, if there is one.
+fn settle(progress: &mut Progress, work: Work) -> Result<Turn, Stop> {
+    progress.tail = work.buffer[work.consumed..work.filled].to_vec();
+    match (work.failed, work.ended) {
+        (Some(stop), _) => Err(stop),
+        (None, true) => Ok(Turn::Ended),
+        (None, false) => Ok(Turn::Done),
     }
 }
 
@@ -260,7 +321,7 @@ mod tests {
 
     #[test]
     fn large_pieces_stay_where_they_are_until_the_list_is_full() {
-        let mut buffer: Vec<u8> = (0..20 * 5000).map(|i| (i / 5000) as u8).collect();
+        let mut buffer: Vec<u8> = (0..20u8).flat_map(|i| vec![i; 5000]).collect();
         let mut pieces = Pieces::default();
         for i in 0..20 {
             pieces.add(&mut buffer, i * 5000 + 10, (i + 1) * 5000);

@@ -244,6 +244,18 @@ impl Socket {
         let _ = self.options().set_linger(Some(std::time::Duration::ZERO));
     }
 
+    /// Bytes that were sent and that the peer has not acknowledged yet, its end included.
+    ///
+    /// # Errors
+    /// Those of ioctl(2).
+    pub fn unacknowledged(&self) -> io::Result<usize> {
+        let mut bytes: libc::c_int = 0;
+        // JUSTIFICATION: no safe crate at hand offers SIOCOUTQ (TIOCOUTQ is the same number).
+        // SAFETY: the request writes one int to the pointer, which is that of a live local.
+        check(unsafe { libc::ioctl(self.raw(), libc::TIOCOUTQ, &raw mut bytes) })?;
+        Ok(usize::try_from(bytes).unwrap_or(0))
+    }
+
     /// The address that the client connected to.
     ///
     /// # Errors

@@ -1,0 +1,184 @@
+//! Sessions: who may resume, where, and until when.
+
+mod support;
+
+use std::path::PathBuf;
+
+use countersign::proxy::{self, ClientCertificate};
+use support::{Backend, Config, Files, Finished, Listener, Pki, Recorder, SClient, Server};
+
+const VERSIONS: [(&str, &str); 2] = [("-tls1_3", "1.3"), ("-tls1_2", "1.2")];
+
+/// A client that keeps its session in a file.
+struct Client<'a> {
+    pki: &'a Pki,
+    files: Files,
+    session: PathBuf,
+}
+
+impl<'a> Client<'a> {
+    fn new(pki: &'a Pki) -> Self {
+        Self { pki, files: pki.client(), session: pki.file("session.pem") }
+    }
+
+    fn to(&self, address: std::net::SocketAddr, option: &str) -> SClient {
+        SClient::new(self.pki, address).certificate(&self.files).arg(option)
+    }
+
+    /// A full handshake, whose session is kept.
+    fn begin(&self, address: std::net::SocketAddr, option: &str) -> Finished {
+        let run = self.to(address, option).arg("-sess_out").arg(&self.session).echo().succeeded();
+        assert!(run.stdout.contains("New, TLSv1."), "{run:?}");
+        run
+    }
+
+    /// Offers the session that was kept.
+    fn offer(&self, address: std::net::SocketAddr, option: &str) -> SClient {
+        self.to(address, option).arg("-sess_in").arg(&self.session)
+    }
+}
+
+fn was_resumed(run: &Finished) -> bool {
+    let resumed = run.stdout.contains("Reused, TLSv1.");
+    assert!(resumed || run.stdout.contains("New, TLSv1."), "{run:?}");
+    resumed
+}
+
+/// The second connection resumes the first one's session: the log and the metrics say so, and the
+/// backend learns who it is, and that the certificate was shown earlier.
+#[test]
+fn a_session_is_resumed_and_the_backend_still_learns_who_it_is() {
+    let pki = Pki::new();
+    let recorder = Recorder::new();
+    let listener = Listener::new("main", "app", &[&pki.server()]);
+    let config = Config::new(&pki).backend_v2("app", recorder.addr()).listener(listener);
+    let server = Server::start(config);
+    let client = Client::new(&pki);
+    for (round, (option, version)) in VERSIONS.into_iter().enumerate() {
+        client.begin(server.addr(), option);
+        let run = client.offer(server.addr(), option).echo().succeeded();
+        assert!(was_resumed(&run), "{run:?}");
+        let line = server.wait_connection(2 * round + 2);
+        assert_eq!(line["kind"], "resumed", "{line}");
+        assert_eq!(line["version"], version, "{line}");
+        assert_eq!(line["name"], Pki::CLIENT, "{line}");
+        for shown in [ClientCertificate::Connection, ClientCertificate::Session] {
+            let header = recorder.next();
+            let (header, _) = proxy::parse(&header).unwrap().unwrap();
+            let tls = header.tls.unwrap();
+            assert_eq!(tls.client_certificate, shown);
+            assert!(tls.is_verified());
+            assert_eq!(tls.common_name, Some(Pki::CLIENT));
+            assert_eq!(tls.certificate, Some(client.files.der()));
+        }
+        let resumed = [("result", "accepted"), ("kind", "resumed"), ("version", version)];
+        server.wait_metric("handshakes_total", &resumed, 1.0);
+    }
+    server.wait_metric("resumption_total", &[("outcome", "resumed")], 2.0);
+    server.stop();
+}
+
+/// Two listeners with the same policy: a session of one gets a full handshake at the other.
+#[test]
+fn a_session_belongs_to_its_listener() {
+    let pki = Pki::new();
+    let backend = Backend::echo().addr();
+    let config =
+        Config::simple(&pki, backend).listener(Listener::new("other", "app", &[&pki.server()]));
+    let server = Server::start(config);
+    let client = Client::new(&pki);
+    for (option, version) in VERSIONS {
+        client.begin(server.addr_of("main"), option);
+        let run = client.offer(server.addr_of("other"), option).echo().succeeded();
+        assert!(!was_resumed(&run), "{version}: {run:?}");
+    }
+    let other = [("listener", "other"), ("outcome", "vetoed")];
+    server.wait_metric("resumption_total", &other, 2.0);
+    server.stop();
+}
+
+/// A reload takes the client's name from the list: its session is worth nothing, and the full
+/// handshake that it gets instead is refused.
+#[test]
+fn a_session_does_not_outlive_the_permission_it_came_from() {
+    let pki = Pki::new();
+    let config = Config::simple(&pki, Backend::echo().addr());
+    let mut server = Server::start(config.clone());
+    let client = Client::new(&pki);
+    let mut expected = 0.0;
+    for (option, version) in VERSIONS {
+        client.begin(server.addr(), option);
+        server.reload(config.clone().peer_names(&[Pki::UNLISTED]));
+        let run = client.offer(server.addr(), option).end();
+        assert_eq!(run.alert(), Some(49), "{version}: {run:?}");
+        assert!(!run.stdout.contains("Reused, "), "{version}: {run:?}");
+        expected += 1.0;
+        server.wait_metric("resumption_total", &[("outcome", "vetoed")], expected);
+        server.wait_metric("refusals_total", &[("reason", "name_not_listed")], expected);
+        server.reload(config.clone());
+    }
+    server.stop();
+}
+
+/// A reload that changes nothing keeps sessions alive.
+#[test]
+fn a_session_survives_a_reload_that_changes_nothing() {
+    let pki = Pki::new();
+    let config = Config::simple(&pki, Backend::echo().addr());
+    let mut server = Server::start(config.clone());
+    let client = Client::new(&pki);
+    for (option, version) in VERSIONS {
+        client.begin(server.addr(), option);
+        server.reload(config.clone());
+        let run = client.offer(server.addr(), option).echo().succeeded();
+        assert!(was_resumed(&run), "{version}: {run:?}");
+    }
+    server.stop();
+}
+
+/// A session that was agreed under one name isn't resumed under another (RFC 6066 §3).
+#[test]
+fn a_session_is_not_resumed_under_another_name() {
+    let pki = Pki::new();
+    let server = Server::start(Config::simple(&pki, Backend::echo().addr()));
+    let client = Client::new(&pki);
+    for (option, version) in VERSIONS {
+        client.begin(server.addr(), option);
+        let run = SClient::asking_for(&pki, server.addr(), Some("alt.contoso.test"))
+            .certificate(&client.files)
+            .args([option, "-sess_in"])
+            .arg(&client.session)
+            .echo()
+            .succeeded();
+        assert!(!was_resumed(&run), "{version}: {run:?}");
+    }
+    server.wait_metric("resumption_total", &[("outcome", "vetoed")], 2.0);
+    server.wait_metric("resumption_total", &[("outcome", "resumed")], 0.0);
+    server.stop();
+}
+
+/// Each ticket costs a round of cryptography and bytes: there is one.
+#[test]
+fn one_handshake_gives_one_ticket() {
+    let pki = Pki::new();
+    let server = Server::start(Config::simple(&pki, Backend::echo().addr()));
+    let run = Client::new(&pki).begin(server.addr(), "-tls1_3");
+    assert_eq!(run.stdout.matches("New Session Ticket arrived").count(), 1, "{run:?}");
+    server.stop();
+}
+
+/// A ticket of an earlier process is no error: the client gets a full handshake.
+#[test]
+fn a_ticket_of_an_earlier_process_leads_to_a_full_handshake() {
+    let pki = Pki::new();
+    let config = Config::simple(&pki, Backend::echo().addr());
+    let client = Client::new(&pki);
+    let server = Server::start(config.clone());
+    client.begin(server.addr(), "-tls1_3");
+    server.stop();
+    let server = Server::start(config);
+    let run = client.offer(server.addr(), "-tls1_3").echo().succeeded();
+    assert!(!was_resumed(&run), "{run:?}");
+    server.wait_metric("resumption_total", &[("outcome", "unknown")], 1.0);
+    server.stop();
+}
