@@ -1,11 +1,21 @@
 //! The trust decision, as clients of both protocol versions meet it.
 
+#![allow(clippy::unwrap_used, reason = "a test that can't set up its scene has failed")]
+
 mod support;
 
-use support::{Backend, Config, Files, Listener, Pki, SClient, Server};
+use std::sync::Arc;
+
+use countersign::pki::{Authority, Spec};
+use rustls::{
+    ClientConfig, RootCertStore, SignatureScheme, client::ResolvesClientCert,
+    crypto::aws_lc_rs::sign::any_supported_type, sign::CertifiedKey,
+};
+use support::{Backend, Config, Files, Listener, Pki, SClient, Server, TlsClient};
 
 const VERSIONS: [(&str, &str); 2] = [("-tls1_3", "1.3"), ("-tls1_2", "1.2")];
 
+const BAD_CERTIFICATE: u8 = 42;
 const UNSUPPORTED_CERTIFICATE: u8 = 43;
 const CERTIFICATE_EXPIRED: u8 = 45;
 const UNKNOWN_CA: u8 = 48;
@@ -151,4 +161,55 @@ fn a_blocked_name_is_refused() {
 fn a_chain_with_a_gap_is_refused() {
     let pki = Pki::new();
     assert_refused(&pki, &pki.client_without_intermediate(), "unknown_issuer", UNKNOWN_CA);
+}
+
+/// Any CA can call itself by the trusted one's name; it doesn't have its key.
+#[test]
+fn a_certificate_by_a_namesake_of_the_ca_is_refused() {
+    let pki = Pki::new();
+    let namesake = Authority::root(&Spec::new("Contoso Root", Pki::validity())).unwrap();
+    let files = pki.issue(&namesake, "namesake", &Pki::client_spec(Pki::CLIENT));
+    assert_refused(&pki, &files, "bad_signature", BAD_CERTIFICATE);
+}
+
+/// Shows a certificate, and signs with a key that isn't its own.
+#[derive(Debug)]
+struct Impostor(Arc<CertifiedKey>);
+
+impl ResolvesClientCert for Impostor {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        Some(self.0.clone())
+    }
+
+    fn has_certs(&self) -> bool {
+        true
+    }
+}
+
+/// A certificate is public. Whoever shows that of an admitted client without its key is refused.
+#[test]
+fn a_certificate_without_its_key_is_refused() {
+    let pki = Pki::new();
+    let server = Server::start(Config::simple(&pki, Backend::echo().addr()));
+    let (victim, own) = (pki.client(), pki.stranger());
+    let key = any_supported_type(&own.identity.key_der()).unwrap();
+    let impostor = Arc::new(CertifiedKey::new(victim.identity.chain().to_vec(), key));
+    let mut roots = RootCertStore::empty();
+    roots.add(pki.ca.der().clone()).unwrap();
+    for (number, version) in (1..).zip([&rustls::version::TLS13, &rustls::version::TLS12]) {
+        let config = ClientConfig::builder_with_protocol_versions(&[version])
+            .with_root_certificates(roots.clone())
+            .with_client_cert_resolver(Arc::new(Impostor(impostor.clone())));
+        // In TLS 1.3 the client believes to be done before the server has looked at its proof.
+        let ended =
+            TlsClient::connect(server.addr(), config).and_then(|mut client| client.read_to_end());
+        let error = ended.expect_err("the server refuses");
+        assert!(error.to_string().contains("received fatal alert"), "{error}");
+        let line = server.wait_connection(number);
+        assert_eq!(line["handshake"], "refused", "{line}");
+        assert_eq!(line["refusal"], "bad_signature", "{line}");
+    }
+    server.wait_metric("refusals_total", &[("reason", "bad_signature")], 2.0);
+    server.wait_metric("backend_connects_total", &[], 0.0);
+    server.stop();
 }

@@ -1,11 +1,17 @@
 //! Sessions: who may resume, where, and until when.
 
+#![allow(clippy::unwrap_used, reason = "a test that can't set up its scene has failed")]
+
 mod support;
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
-use countersign::proxy::{self, ClientCertificate};
+use countersign::{
+    pki::{Spec, Validity},
+    proxy::{self, ClientCertificate},
+};
 use support::{Backend, Config, Files, Finished, Listener, Pki, Recorder, SClient, Server};
+use time::OffsetDateTime;
 
 const VERSIONS: [(&str, &str); 2] = [("-tls1_3", "1.3"), ("-tls1_2", "1.2")];
 
@@ -180,5 +186,30 @@ fn a_ticket_of_an_earlier_process_leads_to_a_full_handshake() {
     let run = client.offer(server.addr(), "-tls1_3").echo().succeeded();
     assert!(!was_resumed(&run), "{run:?}");
     server.wait_metric("resumption_total", &[("outcome", "unknown")], 1.0);
+    server.stop();
+}
+
+/// The certificate expires while the client is away. Its session would be good for hours, but not
+/// without the certificate.
+#[test]
+fn a_session_does_not_outlive_its_certificate() {
+    const CERTIFICATE_EXPIRED: u8 = 45;
+    let pki = Pki::new();
+    let server = Server::start(Config::simple(&pki, Backend::echo().addr()));
+    // Long enough for a handshake on a busy host.
+    let validity = Validity::from_now(Duration::from_secs(6));
+    let spec = Spec::new(Pki::CLIENT, validity).dns(Pki::CLIENT).client();
+    let client = Client { files: pki.issue(&pki.ca, "brief", &spec), ..Client::new(&pki) };
+    client.begin(server.addr(), "-tls1_3");
+    let run = client.offer(server.addr(), "-tls1_3").echo().succeeded();
+    assert!(was_resumed(&run), "{run:?}");
+    while OffsetDateTime::now_utc() <= validity.not_after + Duration::from_secs(1) {
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let run = client.offer(server.addr(), "-tls1_3").end();
+    assert_eq!(run.alert(), Some(CERTIFICATE_EXPIRED), "{run:?}");
+    assert!(!run.stdout.contains("Reused, "), "{run:?}");
+    server.wait_metric("resumption_total", &[("outcome", "vetoed")], 1.0);
+    server.wait_metric("refusals_total", &[("reason", "expired")], 1.0);
     server.stop();
 }

@@ -39,7 +39,7 @@ fn cpu() {
 }
 
 fn kernel() -> bool {
-    println!("Kernel");
+    println!("Kernel: io_uring");
     match ring::probe() {
         Ok(needs) => {
             for need in needs {

@@ -95,6 +95,17 @@ impl Failure {
             End::Io(error) => Self::new(HandshakeResult::ClientClosed, format!("client: {error}")),
         };
         failure.facts = facts;
+        if failure.facts.version == VersionLabel::V12
+            && failure.refused.as_ref().is_some_and(|r| r.reason == Refusal::NoCertificate)
+        {
+            // rustls sends certificate_required, which TLS 1.2 doesn't know (RFC 5246 §7.4.6).
+            // Nothing is encrypted yet at that point.
+            failure.farewell = plain_alert(AlertDescription::HandshakeFailure);
+        }
+        if failure.result == HandshakeResult::UnknownServerName {
+            // rustls sends access_denied; RFC 6066 §3 has an alert for it.
+            failure.farewell = plain_alert(AlertDescription::UnrecognisedName);
+        }
         if failure.farewell.is_empty() {
             failure.farewell = std::mem::take(&mut machine.output);
         }
@@ -127,7 +138,10 @@ fn from_tls(error: &Error, machine: &mut Machine) -> Failure {
                 },
             });
         }
-        Error::General(_) if unknown_name => HandshakeResult::UnknownServerName,
+        Error::General(_) if unknown_name => {
+            let detail = "client asked for a name that none of our certificates has, or for none";
+            return Failure::new(HandshakeResult::UnknownServerName, detail.into());
+        }
         Error::General(_) | Error::PeerIncompatible(_) | Error::NoApplicationProtocol => {
             HandshakeResult::NoCommonParameters
         }

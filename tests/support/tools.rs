@@ -58,6 +58,9 @@ impl Run {
     }
 }
 
+/// How long what an ended program wrote may take to be collected.
+const SETTLE: std::time::Duration = std::time::Duration::from_millis(200);
+
 type Collected = Arc<Mutex<Vec<u8>>>;
 
 /// A program that runs, with its output collected as it comes. Dropping it kills it.
@@ -107,11 +110,23 @@ impl Process {
         text_of(&self.stderr)
     }
 
-    /// Waits until its standard output holds `text`.
-    pub fn wait_stdout(&self, text: &str) {
+    /// Waits until its standard output holds `text`; fails when the program ends without it.
+    pub fn wait_stdout(&mut self, text: &str) {
+        let Self { child, stdout, stderr, .. } = self;
+        let described = || format!("{}\nstandard error:\n{}", text_of(stdout), text_of(stderr));
+        let mut ended = false;
         eventually(
-            || format!("{text:?} in\n{}\nstandard error:\n{}", self.stdout(), self.stderr()),
-            || self.stdout().contains(text).then_some(()),
+            || format!("{text:?} in\n{}", described()),
+            || {
+                let found = text_of(stdout).contains(text).then_some(());
+                // What it wrote last may come in a moment after its end.
+                assert!(found.is_some() || !ended, "it ended without {text:?}:\n{}", described());
+                if found.is_none() && child.try_wait().unwrap().is_some() {
+                    std::thread::sleep(SETTLE);
+                    ended = true;
+                }
+                found
+            },
         );
     }
 
