@@ -177,6 +177,8 @@ fn descriptors_that_run_out_are_waited_for() {
     scene.connect().echo(b"after");
     let errors = scene.server.metric("accept_errors_total", &[("reason", "resources")]);
     assert!(errors >= 1.0);
+    drop(old);
+    scene.is_idle();
     scene.server.stop();
 }
 
@@ -410,5 +412,7 @@ fn a_storm_of_garbage_disturbs_no_client() {
         || (descriptors() == before).then_some(()),
     );
     assert_eq!(scene.server.metric("handshakes_total", &[("result", "internal")]), 0.0);
+    drop(good);
+    scene.is_idle();
     scene.server.stop();
 }

@@ -122,11 +122,15 @@ impl Machine {
 
     /// One call into rustls; `None` says that it can go on at once.
     fn turn(&mut self) -> Option<Step> {
+        // What rustls has refused it must not look at again; it only has its alert to give.
+        if !self.connection.wants_write()
+            && let Some(error) = self.failed.take()
+        {
+            return Some(Step::Failed(error));
+        }
         let handshaking = self.connection.is_handshaking();
-        // What rustls has refused it must not see again, or it panics over a second alert.
-        let offered = if handshaking && self.failed.is_none() { self.offered } else { 0 };
         let UnbufferedStatus { discard, state, .. } =
-            self.connection.process_tls_records(&mut self.input[..offered]);
+            self.connection.process_tls_records(&mut self.input[..self.offered]);
         let mut blocked = false;
         let step = match state {
             Ok(ConnectionState::EncodeTlsData(mut data)) => {
@@ -148,30 +152,16 @@ impl Machine {
             Ok(ConnectionState::PeerClosed) => None,
             Ok(ConnectionState::WriteTraffic(_)) => Some(Step::Done),
             Ok(_) => Some(Step::Failed(rustls::Error::HandshakeNotComplete)),
-            // The alert that belongs to the error is encoded by the calls that follow.
-            Err(error) => match self.failed.take() {
-                None => {
-                    self.failed = Some(error);
-                    None
-                }
-                Some(first) => Some(Step::Failed(first)),
-            },
+            Err(error) => {
+                self.failed = Some(error);
+                None
+            }
         };
         self.input.copy_within(discard..self.filled, 0);
         self.filled -= discard;
         self.offered = self.offered.saturating_sub(discard);
         self.whole = self.whole.saturating_sub(discard);
-        let stuck = blocked && (self.failed.is_some() || !self.offer_more());
-        let step = if stuck { Some(Step::Read) } else { step };
-        match (step, self.failed.take()) {
-            (Some(Step::Failed(error)), _) => Some(Step::Failed(error)),
-            // Nothing more is to be encoded for the failure.
-            (Some(_), Some(first)) => Some(Step::Failed(first)),
-            (step, failed) => {
-                self.failed = failed;
-                step
-            }
-        }
+        if blocked && !self.offer_more() { Some(Step::Read) } else { step }
     }
 }
 
