@@ -64,15 +64,26 @@ struct Story {
     service: Arc<Service>,
     journal: Journal,
     admission: Admission,
+    /// Our own fault, until another cause is known: a task that panics is counted too.
+    cause: CloseCause,
 }
 
 impl Story {
-    fn end(self, outcome: &Outcome) {
-        self.service.metrics.closed(outcome.cause);
+    fn new(service: Arc<Service>, journal: Journal, admission: Admission) -> Self {
+        Self { service, journal, admission, cause: CloseCause::Internal }
+    }
+
+    fn end(mut self, outcome: &Outcome) {
+        self.cause = outcome.cause;
         if self.service.log_connections {
             self.journal.write(outcome);
         }
-        drop(self.admission);
+    }
+}
+
+impl Drop for Story {
+    fn drop(&mut self) {
+        self.service.metrics.closed(self.cause);
     }
 }
 
@@ -86,24 +97,25 @@ async fn open(
     worker: Rc<Worker>,
     service: Arc<Service>,
     accepted: Accepted,
-    mut admission: Admission,
+    admission: Admission,
 ) -> Result<Box<Open>, Box<Ended>> {
     let Accepted { socket: client, peer } = accepted;
     let registration = worker.sessions.open(client.clone(), service.limits);
-    let mut journal = Journal::open(worker.next_connection_id(), peer, &service);
+    let journal = Journal::open(worker.next_connection_id(), peer, service.config.clone());
+    service.metrics.opened();
+    let mut story = Story::new(service, journal, admission);
+    let service = story.service.clone();
     let shaken = handshake::perform(&client, &service.tls, &service.policy).await;
-    admission.handshake_ended();
+    story.admission.handshake_ended();
     match shaken {
         Ok(established) => {
-            count_success(&service, &established, journal.elapsed());
-            let story = Story { service, journal, admission };
+            count_success(&service, &established, story.journal.elapsed());
             connect(worker, story, client, peer, established, registration).await
         }
         Err(failure) => {
-            let cause = count_failure(&service, failure, &registration, &mut journal);
+            let cause = count_failure(&service, failure, &registration, &mut story.journal);
             relay::linger(&client, &worker.pool, &registration).await;
-            let outcome = nothing_relayed(cause, None);
-            Err(Box::new(Ended { story: Story { service, journal, admission }, outcome }))
+            Err(Box::new(Ended { story, outcome: nothing_relayed(cause, None) }))
         }
     }
 }
@@ -130,11 +142,11 @@ async fn connect(
     };
     let dialled = story.service.backend.dial(&permit, registration.session()).await;
     story.journal.note_success(agreed, server_name, permit);
-    let Established { early, unread, closed, ticket, .. } = established;
+    let Established { unread, ticket, .. } = established;
     match dialled {
         Ok(backend) => {
             registration.enter(Phase::Relay);
-            let start = Start { preface, early, unread, closed, ticket };
+            let start = Start { preface, unread, ticket };
             let metrics = story.service.metrics.clone();
             let pool = worker.pool.clone();
             let relay = Relay::new((client, backend), record, start, pool, metrics, registration);

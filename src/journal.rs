@@ -8,7 +8,6 @@ use std::{
 
 use crate::{
     config::Listener,
-    generation::Service,
     handshake::{Agreed, Failure},
     metrics::HandshakeResult,
     relay::Outcome,
@@ -34,13 +33,12 @@ enum Chapter {
 }
 
 impl Journal {
-    /// Begins when the connection was accepted, and counts it.
-    pub fn open(id: String, peer: SocketAddr, service: &Service) -> Self {
-        service.metrics.opened();
+    /// Begins when the connection was accepted.
+    pub fn open(id: String, peer: SocketAddr, listener: Arc<Listener>) -> Self {
         Self {
             id,
             peer,
-            listener: service.config.clone(),
+            listener,
             began: Instant::now(),
             server_name: None,
             chapter: Chapter::Handshake,

@@ -16,7 +16,7 @@ use std::{
 
 use countersign::{
     metrics::{CloseCause, HandshakeResult},
-    trust::Refusal,
+    trust::{Peer, Refusal},
 };
 use source::{Source, root, sources};
 use toml::de::DeTable;
@@ -236,6 +236,30 @@ fn no_file_outgrows_its_reader() {
             assert!(lines <= limit, "{} has {lines} lines; split it", source.path);
         }
     }
+}
+
+#[test]
+fn the_state_of_a_connection_stays_within_what_the_documentation_says() {
+    let documented: BTreeMap<String, usize> = table("docs/architecture.md", "State")
+        .into_iter()
+        .map(|row| (row[0].clone(), row[1].parse().unwrap()))
+        .collect();
+    let actual = [
+        ("the task of a connection", size_of_future(countersign::connection::serve)),
+        ("of it the record layer", size_of::<countersign::record::RecordLayer>()),
+        ("of it the journal", size_of::<countersign::journal::Journal>()),
+        ("the client's identity and permit, without text and names", size_of::<Peer>()),
+        ("its entry in the register", size_of::<countersign::sessions::Session>()),
+    ];
+    for (what, bytes) in actual {
+        let most = documented[what];
+        assert!(bytes <= most, "{what} has grown from {most} to {bytes} bytes");
+    }
+}
+
+/// The size of what a function returns that is never called.
+fn size_of_future<A, B, C, D, F: Future>(_: impl Fn(A, B, C, D) -> F) -> usize {
+    size_of::<F>()
 }
 
 #[test]

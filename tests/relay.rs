@@ -220,7 +220,8 @@ fn an_answer_before_the_end_of_the_upload_reaches_the_client() {
     let (backend, _reports) = backend(|mut stream| {
         let mut some = vec![0; 10_000];
         stream.read_exact(&mut some).unwrap();
-        Sequence::write(MB, &stream).unwrap();
+        // What fits the terminator's socket at once; the rest the reset would take along.
+        Sequence::write(30_000, &stream).unwrap();
         stream.shutdown(Shutdown::Write).unwrap();
     });
     let scene = Scene::new(&backend);
@@ -229,7 +230,7 @@ fn an_answer_before_the_end_of_the_upload_reaches_the_client() {
         let sending = client.send(50 * MB, |_| {});
         let (down, end) = client.receive();
         end.unwrap();
-        assert_eq!(down, Sequence::sum(MB));
+        assert_eq!(down, Sequence::sum(30_000));
         // It may end either way.
         let _ = sending.join().unwrap();
     }
@@ -421,12 +422,8 @@ fn a_silent_connection_is_ended_and_a_busy_one_is_not() {
 // Shows half_open_timeout: the client has ended its stream, the backend says nothing more.
 #[test]
 fn a_half_open_connection_is_ended_at_its_limit() {
-    let (backend, reports) = backend(|stream| read_all(stream, None));
-    let hold = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
-    drop(backend);
-    drop(reports);
-    let keep = hold.clone();
-    let silent = Backend::new(move |stream| keep.lock().unwrap().push(stream));
+    let held = std::sync::Mutex::new(Vec::new());
+    let silent = Backend::new(move |stream| held.lock().unwrap().push(stream));
     let scene = Scene::with(&silent, |config| config.limit("half_open_timeout", "\"300ms\""));
     let mut client = scene.connect();
     client.close_notify();

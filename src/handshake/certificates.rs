@@ -103,7 +103,7 @@ impl ResolvesServerCert for Certificates {
         let candidates = candidates?;
         // With one that doesn't fit, rustls finds the lack of common parameters and says so; with
         // none, it would send access_denied.
-        let chosen = candidates.iter().copied().find(usable).or(candidates.first().copied())?;
+        let chosen = candidates.iter().find(|own| usable(own)).or(candidates.first())?;
         context::current(|context| context.shown = chosen.algorithms.clone());
         Some(chosen.certified_key.clone())
     }

@@ -3,6 +3,10 @@
 //! [`Machine::step`] runs rustls until it needs the network. Nothing else calls rustls'
 //! processing, so that a coroutine around this one call is all it takes to suspend inside of
 //! rustls' cryptography.
+//!
+//! rustls sees one record of the client's at a time, and none after its Finished: a KeyUpdate in
+//! the same segment would move its keys on from the secrets that it hands over, with the answer
+//! still inside of it.
 
 use std::sync::Arc;
 
@@ -49,11 +53,11 @@ pub(super) struct Machine {
     pub(super) context: Option<Box<Context>>,
     input: Vec<u8>,
     filled: usize,
+    /// Bytes of the input that rustls sees.
+    offered: usize,
+    /// Bytes of whole records among these.
+    whole: usize,
     pub(super) output: Vec<u8>,
-    /// Application data that came along with the client's Finished.
-    pub(super) early: Vec<u8>,
-    /// The client's close_notify came along too.
-    pub(super) closed: bool,
     answered: bool,
     failed: Option<rustls::Error>,
 }
@@ -65,9 +69,9 @@ impl Machine {
             context: Some(Box::default()),
             input: vec![0; CHUNK_BYTES],
             filled: 0,
+            offered: 0,
+            whole: 0,
             output: Vec::new(),
-            early: Vec::new(),
-            closed: false,
             answered: false,
             failed: None,
         })
@@ -118,9 +122,16 @@ impl Machine {
 
     /// One call into rustls; `None` says that it can go on at once.
     fn turn(&mut self) -> Option<Step> {
+        // What rustls has refused it must not look at again; it only has its alert to give.
+        if !self.connection.wants_write()
+            && let Some(error) = self.failed.take()
+        {
+            return Some(Step::Failed(error));
+        }
         let handshaking = self.connection.is_handshaking();
-        let UnbufferedStatus { mut discard, state, .. } =
-            self.connection.process_tls_records(&mut self.input[..self.filled]);
+        let UnbufferedStatus { discard, state, .. } =
+            self.connection.process_tls_records(&mut self.input[..self.offered]);
+        let mut blocked = false;
         let step = match state {
             Ok(ConnectionState::EncodeTlsData(mut data)) => {
                 self.answered = true;
@@ -133,46 +144,49 @@ impl Machine {
                     || self.connection.protocol_version() != Some(ProtocolVersion::TLSv1_3);
                 urgent.then_some(Step::Write)
             }
-            Ok(ConnectionState::BlockedHandshake) => Some(Step::Read),
-            Ok(ConnectionState::ReadTraffic(mut traffic)) => {
-                let mut failed = None;
-                while let Some(record) = traffic.next_record() {
-                    match record {
-                        Ok(record) => {
-                            self.early.extend_from_slice(record.payload);
-                            discard += record.discard;
-                        }
-                        Err(error) => failed = Some(Step::Failed(error)),
-                    }
-                }
-                failed
-            }
-            Ok(ConnectionState::PeerClosed) => {
-                self.closed = true;
+            Ok(ConnectionState::BlockedHandshake) => {
+                blocked = true;
                 None
             }
+            // A close_notify in the middle of the handshake; the end of the stream follows.
+            Ok(ConnectionState::PeerClosed) => None,
             Ok(ConnectionState::WriteTraffic(_)) => Some(Step::Done),
             Ok(_) => Some(Step::Failed(rustls::Error::HandshakeNotComplete)),
-            // The alert that belongs to the error is encoded by the calls that follow.
-            Err(error) => match self.failed.take() {
-                None => {
-                    self.failed = Some(error);
-                    None
-                }
-                Some(first) => Some(Step::Failed(first)),
-            },
+            Err(error) => {
+                self.failed = Some(error);
+                None
+            }
         };
         self.input.copy_within(discard..self.filled, 0);
         self.filled -= discard;
-        match (step, self.failed.take()) {
-            (Some(Step::Failed(error)), _) => Some(Step::Failed(error)),
-            // Nothing more is to be encoded for the failure.
-            (Some(_), Some(first)) => Some(Step::Failed(first)),
-            (step, failed) => {
-                self.failed = failed;
-                step
-            }
+        self.offered = self.offered.saturating_sub(discard);
+        self.whole = self.whole.saturating_sub(discard);
+        if blocked && !self.offer_more() { Some(Step::Read) } else { step }
+    }
+}
+
+impl Machine {
+    /// Lets rustls see the next record, or whatever there is of it, so that it can refuse what
+    /// can't become one; false if it has seen all.
+    fn offer_more(&mut self) -> bool {
+        let seen = self.offered;
+        let end = self.whole + record_len(&self.input[self.whole..self.filled]);
+        if end <= self.filled {
+            self.whole = end;
+            self.offered = end;
+            return true;
         }
+        self.offered = self.filled;
+        self.offered > seen
+    }
+}
+
+/// The length of the record that begins there, header included; more than there is while it
+/// isn't whole.
+fn record_len(input: &[u8]) -> usize {
+    match *input {
+        [_, _, _, high, low, ..] => 5 + usize::from(u16::from_be_bytes([high, low])),
+        _ => input.len() + 1,
     }
 }
 

@@ -68,12 +68,8 @@ pub struct Established {
     pub certificate: Option<CertificateDer<'static>>,
     /// The record layer that goes on where rustls stopped.
     pub record: RecordLayer,
-    /// Plaintext that came along with the end of the handshake.
-    pub early: Vec<u8>,
-    /// Bytes of a record that isn't complete yet.
+    /// Records that came along with the end of the handshake; the last may be incomplete.
     pub unread: Vec<u8>,
-    /// The client's stream has ended already, in order.
-    pub closed: bool,
     /// A session ticket that has to go out before, or together with, the first data.
     pub ticket: Vec<u8>,
     /// What became of a ticket that the client offered.
@@ -159,9 +155,7 @@ fn conclude(mut machine: Machine, policy: &Policy) -> Result<Established, Failur
     let agreed = Agreed::of(&machine, &facts)?;
     let mut secrets = machine.context.take().map(|context| context.secrets).unwrap_or_default();
     let mut ticket = std::mem::take(&mut machine.output);
-    let early = std::mem::take(&mut machine.early);
     let unread = machine.unread().to_vec();
-    let closed = machine.closed;
     let (extracted, _) = machine
         .connection
         .dangerous_into_kernel_connection()
@@ -175,9 +169,7 @@ fn conclude(mut machine: Machine, policy: &Policy) -> Result<Established, Failur
             server_name: facts.server_name,
             certificate,
             record,
-            early,
             unread,
-            closed,
             ticket,
             resumption: facts.resumption,
         }),

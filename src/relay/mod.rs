@@ -35,12 +35,8 @@ use outbox::Outbox;
 pub struct Start {
     /// What the backend is told before any plaintext.
     pub preface: Vec<u8>,
-    /// Plaintext for the backend.
-    pub early: Vec<u8>,
-    /// The beginning of a record.
+    /// Records that the client has sent already; the last may be incomplete.
     pub unread: Vec<u8>,
-    /// The client's stream has ended already.
-    pub closed: bool,
     /// Sealed bytes that must reach the client before any data.
     pub ticket: Vec<u8>,
 }

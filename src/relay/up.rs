@@ -86,10 +86,8 @@ impl Progress {
     }
 }
 
-/// A buffer full of records, opened.
-struct Work {
-    buffer: Buffer,
-    filled: usize,
+/// What a buffer full of records came to.
+struct Batch {
     /// Plaintext that the backend has not taken yet.
     pieces: Pieces,
     /// Bytes that are done with.
@@ -98,6 +96,13 @@ struct Work {
     ended: bool,
     /// It broke the protocol after all that.
     failed: Option<Stop>,
+}
+
+/// A batch with its buffer.
+struct Work {
+    buffer: Buffer,
+    filled: usize,
+    batch: Batch,
 }
 
 /// How a turn without waiting ended.
@@ -113,12 +118,9 @@ enum Turn {
 impl Relay {
     /// What only runs while a socket is full is boxed: an idle connection has no room for it.
     pub(super) async fn up(&self) -> Result<(), Stop> {
-        let start = self.start.take().unwrap_or_default();
-        if start.closed {
-            Box::pin(self.begin(start)).await?;
+        let Some(tail) = Box::pin(self.begin()).await? else {
             return self.end_up();
-        }
-        let tail = Box::pin(self.begin(start)).await?;
+        };
         let mut progress = Progress { tail, size: BufferSize::Small, quiet: 0 };
         loop {
             self.client.readable().await.map_err(Stop::Client)?;
@@ -133,15 +135,23 @@ impl Relay {
     }
 
     /// Writes what the handshake left for the backend, as one segment where it fits; returns
-    /// the beginning of a record that it left too.
-    async fn begin(&self, start: Box<Start>) -> Result<Vec<u8>, Stop> {
-        let Start { mut preface, early, unread, .. } = *start;
-        preface.extend_from_slice(&early);
-        self.backend.write_all(&preface).await.map_err(|error| self.backend_refuses(error))?;
-        if !early.is_empty() {
-            self.count_up(early.len());
+    /// the beginning of a record that it left too, or nothing if the client's stream has ended.
+    async fn begin(&self) -> Result<Option<Vec<u8>>, Stop> {
+        let Start { mut preface, mut unread, .. } = *self.start.take().unwrap_or_default();
+        let batch = self.open_all(&mut unread);
+        self.answer_key_update().await?;
+        for piece in &slices(&unread, &batch.pieces)[..batch.pieces.count] {
+            preface.extend_from_slice(piece);
         }
-        Ok(unread)
+        self.backend.write_all(&preface).await.map_err(|error| self.backend_refuses(error))?;
+        if batch.pieces.total() > 0 {
+            self.count_up(batch.pieces.total());
+        }
+        match (batch.failed, batch.ended) {
+            (Some(stop), _) => Err(stop),
+            (None, true) => Ok(None),
+            (None, false) => Ok(Some(unread[batch.consumed..].to_vec())),
+        }
     }
 
     /// Reads once, opens what came, and passes it on as far as that goes without waiting.
@@ -158,7 +168,8 @@ impl Relay {
         };
         self.session().touch();
         progress.note(filled, limit);
-        let mut work = self.open_all(buffer, filled);
+        let batch = self.open_all(&mut buffer[..filled]);
+        let mut work = Work { buffer, filled, batch };
         if self.key_update_is_due() || !self.try_write_pieces(&mut work)? {
             return Ok(Turn::Blocked(Box::new(work)));
         }
@@ -167,12 +178,7 @@ impl Relay {
 
     /// The same, waiting.
     async fn finish_up(&self, progress: &mut Progress, mut work: Box<Work>) -> Result<Turn, Stop> {
-        if self.outbox.holds_key_update()
-            && let Some(hold) = self.outbox.try_acquire()
-        {
-            let sent = hold.parcel().finish(&self.client, self.session(), &[]).await;
-            sent.map_err(Stop::Client)?;
-        }
+        self.answer_key_update().await?;
         while !self.try_write_pieces(&mut work)? {
             self.backend.writable().await.map_err(Stop::Backend)?;
         }
@@ -192,34 +198,34 @@ impl Relay {
         }
     }
 
-    /// Opens every whole record of `buffer[..filled]` in place.
-    fn open_all(&self, buffer: Buffer, filled: usize) -> Work {
+    /// Opens every whole record of `input` in place.
+    fn open_all(&self, input: &mut [u8]) -> Batch {
         let pieces = Pieces::default();
-        let mut work = Work { buffer, filled, pieces, consumed: 0, ended: false, failed: None };
+        let mut batch = Batch { pieces, consumed: 0, ended: false, failed: None };
         let mut record = self.record.borrow_mut();
-        while !work.ended && work.failed.is_none() {
-            let begin = work.consumed;
-            let opened = match record.open(&mut work.buffer[begin..filled]) {
+        while !batch.ended && batch.failed.is_none() {
+            let begin = batch.consumed;
+            let opened = match record.open(&mut input[begin..]) {
                 Ok(Some(opened)) => opened,
                 Ok(None) => break,
                 Err(error) => {
-                    work.failed = Some(Stop::Receive(error));
+                    batch.failed = Some(Stop::Receive(error));
                     break;
                 }
             };
-            work.consumed += opened.consumed;
+            batch.consumed += opened.consumed;
             match opened.content {
                 Content::ApplicationData(place) => {
-                    work.pieces.add(&mut work.buffer, begin + place.start, begin + place.end);
+                    batch.pieces.add(input, begin + place.start, begin + place.end);
                 }
-                Content::CloseNotify => work.ended = true,
+                Content::CloseNotify => batch.ended = true,
                 Content::KeyUpdate { response_requested: true } => {
-                    work.failed = self.queue_key_update(&mut record).err();
+                    batch.failed = self.queue_key_update(&mut record).err();
                 }
                 Content::KeyUpdate { response_requested: false } | Content::Nothing => {}
             }
         }
-        work
+        batch
     }
 
     /// Seals our KeyUpdate behind all that was sealed before. One that still waits answers any
@@ -234,6 +240,17 @@ impl Relay {
         Ok(())
     }
 
+    /// Sends our KeyUpdate, if it is for us to send.
+    async fn answer_key_update(&self) -> Result<(), Stop> {
+        if self.outbox.holds_key_update()
+            && let Some(hold) = self.outbox.try_acquire()
+        {
+            let sent = hold.parcel().finish(&self.client, self.session(), &[]).await;
+            sent.map_err(Stop::Client)?;
+        }
+        Ok(())
+    }
+
     /// Whether our KeyUpdate is for us to send: the other direction takes it along if it sends.
     fn key_update_is_due(&self) -> bool {
         self.outbox.holds_key_update() && !self.outbox.is_held()
@@ -241,7 +258,7 @@ impl Relay {
 
     /// Writes the pieces as far as the backend takes them now; whether that was all.
     fn try_write_pieces(&self, work: &mut Work) -> Result<bool, Stop> {
-        let Work { buffer, pieces, .. } = work;
+        let Work { buffer, batch: Batch { pieces, .. }, .. } = work;
         let mut left = pieces.total();
         while left > 0 {
             let written = match pieces.places[..pieces.count] {
@@ -287,8 +304,9 @@ impl Relay {
 
 /// All is passed on: keeps the beginning of a record, if there is one.
 fn settle(progress: &mut Progress, work: Work) -> Result<Turn, Stop> {
-    progress.tail = work.buffer[work.consumed..work.filled].to_vec();
-    match (work.failed, work.ended) {
+    let Work { buffer, filled, batch } = work;
+    progress.tail = buffer[batch.consumed..filled].to_vec();
+    match (batch.failed, batch.ended) {
         (Some(stop), _) => Err(stop),
         (None, true) => Ok(Turn::Ended),
         (None, false) => Ok(Turn::Done),

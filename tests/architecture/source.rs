@@ -165,11 +165,7 @@ fn quoted(rest: &str, quote: char) -> usize {
 /// Whether the quote begins a character rather than a lifetime.
 fn is_character(rest: &str) -> bool {
     let mut next = rest.chars().skip(1);
-    match (next.next(), next.next()) {
-        (Some('\\'), _) => true,
-        (_, Some('\'')) => true,
-        _ => false,
-    }
+    matches!((next.next(), next.next()), (Some('\\'), _) | (_, Some('\'')))
 }
 
 #[test]
