@@ -21,12 +21,12 @@ use crate::{
     generation::Generation,
     metrics::ReloadResult,
     process::Process,
-    worker::{Command, Event, Handle},
+    worker::{Command, Handle, Serves},
 };
 use signals::Signal;
 
-/// How often latencies are folded into their buckets.
-const UPKEEP: Duration = Duration::from_secs(5);
+/// How often latencies are folded into their buckets, and workers are looked after.
+const UPKEEP: Duration = Duration::from_secs(1);
 
 /// How long connections may take to end once they were told to.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
@@ -39,7 +39,7 @@ pub struct App {
     tickets: Arc<dyn ProducesTickets>,
     generation: Arc<Generation>,
     workers: Vec<Handle>,
-    events: mpsc::Receiver<Event>,
+    events: mpsc::Receiver<Serves>,
     signals: mpsc::Receiver<Signal>,
     descriptors: u64,
 }
@@ -64,32 +64,45 @@ pub fn run(path: &Path, ready: impl FnOnce(&Config)) -> Result<(), StartError> {
         "serving"
     );
     ready(&app.generation.config);
-    app.serve();
+    app.serve()?;
     app.drain();
     Ok(())
 }
 
 impl App {
     /// Serves until a signal says to end.
-    fn serve(&mut self) {
+    ///
+    /// # Errors
+    /// If a worker is gone: its share of the clients would wait in vain, so the process ends
+    /// and whoever supervises it starts a whole one.
+    fn serve(&mut self) -> Result<(), StartError> {
         let mut upkeep = Instant::now() + UPKEEP;
         loop {
             match self.signals.recv_timeout(upkeep.saturating_duration_since(Instant::now())) {
-                Ok(Signal::Reload) => self.reload(),
-                Ok(Signal::End) | Err(mpsc::RecvTimeoutError::Disconnected) => return,
+                Ok(Signal::Reload) => self.reload()?,
+                Ok(Signal::End) | Err(mpsc::RecvTimeoutError::Disconnected) => return Ok(()),
                 Err(mpsc::RecvTimeoutError::Timeout) => {
                     self.snapshot.metrics.run_upkeep();
                     upkeep = Instant::now() + UPKEEP;
+                    if self.workers.iter().any(Handle::has_ended) {
+                        tracing::error!("a worker is gone; the process ends");
+                        return Err(StartError::Worker);
+                    }
                 }
             }
         }
     }
 
-    fn reload(&mut self) {
+    /// A generation that can't be prepared changes nothing.
+    ///
+    /// # Errors
+    /// If a worker doesn't take over a generation that was prepared: it is gone or stuck.
+    fn reload(&mut self) -> Result<(), StartError> {
         tracing::info!(file = %self.path.display(), "reloading");
         notify(&[NotifyState::Reloading]);
-        match self.try_reload() {
-            Ok(()) => {
+        match self.prepare() {
+            Ok(prepared) => {
+                self.commit(prepared)?;
                 self.process.metrics.reloaded(ReloadResult::Applied);
                 tracing::info!(generation = self.generation.number, "reloaded");
             }
@@ -103,6 +116,7 @@ impl App {
             }
         }
         notify(&[NotifyState::Ready]);
+        Ok(())
     }
 
     /// Stops accepting, gives connections their time to end, ends the rest.
