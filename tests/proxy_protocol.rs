@@ -139,10 +139,10 @@ fn connect(pki: &Pki, files: &Files, server: &Server) -> (TlsClient, SocketAddr)
 }
 
 /// nginx answers with the client's address, and ours, as it found them in the header. Before 1.23.2
-/// it takes 107 bytes of header at most and resets the connection at more, so the header is as
-/// small as it gets: without an identity, an SNI and ALPN.
+/// it takes 107 bytes of header at most and resets the connection at more, so the header has
+/// addresses alone, whoever the client is.
 #[test]
-fn nginx_reads_the_header() {
+fn nginx_reads_a_header_of_addresses_alone() {
     let pki = Pki::new();
     let port = free_port();
     let folder = pki.folder();
@@ -156,9 +156,11 @@ fn nginx_reads_the_header() {
         folder.display()
     );
     let _nginx = start("nginx", folder, &config, "-c", port);
-    let server = serve(&pki, ([127, 0, 0, 1], port).into(), "none");
-    let mut config = client_config(&pki, None);
-    config.enable_sni = false;
+    let toml = format!("servers = [\"127.0.0.1:{port}\"]\nproxy_protocol = \"v2-addresses\"");
+    let listener = Listener::new("main", "app", &[&pki.server()]).alpn(&["http/1.1"]);
+    let server = Server::start(Config::new(&pki).backend_toml("app", &toml).listener(listener));
+    let mut config = client_config(&pki, Some(&pki.client()));
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
     let mut client = TlsClient::connect(server.addr(), config).unwrap();
     let address = client.0.sock.local_addr().unwrap();
     let answer = client.read_to_end().unwrap();
