@@ -3,6 +3,8 @@
 mod reload;
 mod signals;
 mod start;
+#[cfg(test)]
+mod tests;
 
 use std::{
     path::{Path, PathBuf},
@@ -28,6 +30,9 @@ use signals::Signal;
 /// How often latencies are folded into their buckets.
 const UPKEEP: Duration = Duration::from_secs(5);
 
+/// How soon it is noticed that a worker is gone.
+const WATCH: Duration = Duration::from_secs(1);
+
 /// How long connections may take to end once they were told to.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -48,7 +53,8 @@ pub struct App {
 /// every worker accepts.
 ///
 /// # Errors
-/// Whatever keeps it from serving, before anything is served.
+/// Whatever keeps it from serving, before anything is served; [`StartError::WorkerLost`] when a
+/// worker died on the way.
 pub fn run(path: &Path, ready: impl FnOnce(&Config)) -> Result<(), StartError> {
     let config = Config::load(path)?;
     let _log = crate::logging::start(&config.log);
@@ -64,30 +70,57 @@ pub fn run(path: &Path, ready: impl FnOnce(&Config)) -> Result<(), StartError> {
         "serving"
     );
     ready(&app.generation.config);
-    app.serve();
-    app.drain();
-    Ok(())
+    let served = app.serve();
+    let limit = match &served {
+        Ok(()) => app.generation.config.limits.drain_timeout,
+        Err(lost) => {
+            tracing::error!("{lost}");
+            Duration::ZERO
+        }
+    };
+    let drained = app.drain(limit);
+    served.and(drained)
 }
 
 impl App {
     /// Serves until a signal says to end.
-    fn serve(&mut self) {
+    ///
+    /// # Errors
+    /// A worker is gone. The others could go on, but with less than what was configured, and
+    /// with whatever killed it: the process ends, so that the service manager starts it anew.
+    fn serve(&mut self) -> Result<(), StartError> {
         let mut upkeep = Instant::now() + UPKEEP;
         loop {
-            match self.signals.recv_timeout(upkeep.saturating_duration_since(Instant::now())) {
-                Ok(Signal::Reload) => self.reload(),
-                Ok(Signal::End) | Err(mpsc::RecvTimeoutError::Disconnected) => return,
-                Err(mpsc::RecvTimeoutError::Timeout) => {
-                    self.snapshot.metrics.run_upkeep();
-                    upkeep = Instant::now() + UPKEEP;
+            match self.signals.recv_timeout(WATCH) {
+                Ok(Signal::Reload) => {
+                    if self.end_is_waiting() {
+                        return Ok(());
+                    }
+                    self.reload();
                 }
+                Ok(Signal::End) | Err(mpsc::RecvTimeoutError::Disconnected) => return Ok(()),
+                Err(mpsc::RecvTimeoutError::Timeout) => {}
+            }
+            if let Some(worker) = self.workers.iter().find(|worker| worker.has_ended()) {
+                return Err(StartError::WorkerLost { cpu: worker.cpu });
+            }
+            if Instant::now() >= upkeep {
+                self.snapshot.metrics.run_upkeep();
+                upkeep = Instant::now() + UPKEEP;
             }
         }
+    }
+
+    /// Takes the signals that wait: the reload that is about to begin answers all that asked for
+    /// one, and none of them holds back the end.
+    fn end_is_waiting(&self) -> bool {
+        self.signals.try_iter().any(|signal| signal == Signal::End)
     }
 
     fn reload(&mut self) {
         tracing::info!(file = %self.path.display(), "reloading");
         notify(&[NotifyState::Reloading]);
+        let before = self.generation.number;
         match self.try_reload() {
             Ok(()) => {
                 self.process.metrics.reloaded(ReloadResult::Applied);
@@ -99,15 +132,25 @@ impl App {
                     tracing::error!("not reloaded: {line}");
                 }
                 let generation = self.generation.number;
-                tracing::error!(generation, "the old generation goes on unchanged");
+                if generation == before {
+                    tracing::error!(generation, "the old generation goes on unchanged");
+                } else {
+                    tracing::error!(
+                        generation,
+                        "the new generation is served, but not yet by every worker: the old rules \
+                         may still hold for some new connections"
+                    );
+                }
             }
         }
         notify(&[NotifyState::Ready]);
     }
 
-    /// Stops accepting, gives connections their time to end, ends the rest.
-    fn drain(mut self) {
-        let limit = self.generation.config.limits.drain_timeout;
+    /// Stops accepting, gives connections `limit` to end, ends the rest.
+    ///
+    /// # Errors
+    /// A worker panicked.
+    fn drain(mut self, limit: Duration) -> Result<(), StartError> {
         tracing::info!(limit_s = limit.as_secs_f64(), "draining; a second signal ends at once");
         notify(&[NotifyState::Stopping]);
         self.snapshot.ready.store(false, Ordering::Relaxed);
@@ -118,8 +161,15 @@ impl App {
                 self.tell_all(|| Command::Stop);
             }
         }
-        let panicked = self.workers.drain(..).map(Handle::join).filter(|clean| !clean).count();
-        tracing::info!(panicked, "ended");
+        let mut outcome = Ok(());
+        for worker in self.workers.drain(..) {
+            let cpu = worker.cpu;
+            if !worker.join() {
+                outcome = Err(StartError::WorkerLost { cpu });
+            }
+        }
+        tracing::info!("ended");
+        outcome
     }
 
     fn tell_all(&self, command: impl Fn() -> Command) {

@@ -102,8 +102,17 @@ pub enum StartError {
     /// The ticket keys can't be made.
     #[error("the session ticket keys can't be made: {0}")]
     Tickets(rustls::Error),
+    /// A worker is gone while it should serve.
+    #[error(
+        "the worker on CPU {cpu} died, which is our own fault: ending, so that the service \
+         manager starts anew (please report what the log says above)"
+    )]
+    WorkerLost {
+        /// Its CPU.
+        cpu: usize,
+    },
     /// A worker did not begin to serve.
-    #[error("a worker did not begin to serve; the log has more")]
+    #[error("a worker did not begin to serve in time; the log has more")]
     Worker,
 }
 
