@@ -3,6 +3,8 @@
 mod reload;
 mod signals;
 mod start;
+#[cfg(test)]
+mod tests;
 
 use std::{
     path::{Path, PathBuf},
@@ -25,8 +27,11 @@ use crate::{
 };
 use signals::Signal;
 
-/// How often latencies are folded into their buckets, and workers are looked after.
-const UPKEEP: Duration = Duration::from_secs(1);
+/// How often latencies are folded into their buckets.
+const UPKEEP: Duration = Duration::from_secs(5);
+
+/// How soon it is noticed that a worker is gone.
+const WATCH: Duration = Duration::from_secs(1);
 
 /// How long connections may take to end once they were told to.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
@@ -48,7 +53,8 @@ pub struct App {
 /// every worker accepts.
 ///
 /// # Errors
-/// Whatever keeps it from serving, before anything is served.
+/// Whatever keeps it from serving, before anything is served; [`StartError::WorkerLost`] when a
+/// worker died on the way.
 pub fn run(path: &Path, ready: impl FnOnce(&Config)) -> Result<(), StartError> {
     let config = Config::load(path)?;
     let _log = crate::logging::start(&config.log);
@@ -64,33 +70,51 @@ pub fn run(path: &Path, ready: impl FnOnce(&Config)) -> Result<(), StartError> {
         "serving"
     );
     ready(&app.generation.config);
-    app.serve()?;
-    app.drain();
-    Ok(())
+    let served = app.serve();
+    let limit = match &served {
+        Ok(()) => app.generation.config.limits.drain_timeout,
+        Err(lost) => {
+            tracing::error!("{lost}");
+            Duration::ZERO
+        }
+    };
+    let drained = app.drain(limit);
+    served.and(drained)
 }
 
 impl App {
     /// Serves until a signal says to end.
     ///
     /// # Errors
-    /// If a worker is gone: its share of the clients would wait in vain, so the process ends
-    /// and whoever supervises it starts a whole one.
+    /// A worker is gone. The others could go on, but with less than what was configured, and
+    /// with whatever killed it: the process ends, so that the service manager starts it anew.
     fn serve(&mut self) -> Result<(), StartError> {
         let mut upkeep = Instant::now() + UPKEEP;
         loop {
-            match self.signals.recv_timeout(upkeep.saturating_duration_since(Instant::now())) {
-                Ok(Signal::Reload) => self.reload()?,
-                Ok(Signal::End) | Err(mpsc::RecvTimeoutError::Disconnected) => return Ok(()),
-                Err(mpsc::RecvTimeoutError::Timeout) => {
-                    self.snapshot.metrics.run_upkeep();
-                    upkeep = Instant::now() + UPKEEP;
-                    if self.workers.iter().any(Handle::has_ended) {
-                        tracing::error!("a worker is gone; the process ends");
-                        return Err(StartError::Worker);
+            match self.signals.recv_timeout(WATCH) {
+                Ok(Signal::Reload) => {
+                    if self.end_is_waiting() {
+                        return Ok(());
                     }
+                    self.reload()?;
                 }
+                Ok(Signal::End) | Err(mpsc::RecvTimeoutError::Disconnected) => return Ok(()),
+                Err(mpsc::RecvTimeoutError::Timeout) => {}
+            }
+            if let Some(worker) = self.workers.iter().find(|worker| worker.has_ended()) {
+                return Err(StartError::WorkerLost { cpu: worker.cpu });
+            }
+            if Instant::now() >= upkeep {
+                self.snapshot.metrics.run_upkeep();
+                upkeep = Instant::now() + UPKEEP;
             }
         }
+    }
+
+    /// Takes the signals that wait: the reload that is about to begin answers all that asked for
+    /// one, and none of them holds back the end.
+    fn end_is_waiting(&self) -> bool {
+        self.signals.try_iter().any(|signal| signal == Signal::End)
     }
 
     /// A generation that can't be prepared changes nothing.
@@ -119,9 +143,11 @@ impl App {
         Ok(())
     }
 
-    /// Stops accepting, gives connections their time to end, ends the rest.
-    fn drain(mut self) {
-        let limit = self.generation.config.limits.drain_timeout;
+    /// Stops accepting, gives connections `limit` to end, ends the rest.
+    ///
+    /// # Errors
+    /// A worker panicked.
+    fn drain(mut self, limit: Duration) -> Result<(), StartError> {
         tracing::info!(limit_s = limit.as_secs_f64(), "draining; a second signal ends at once");
         notify(&[NotifyState::Stopping]);
         self.snapshot.ready.store(false, Ordering::Relaxed);
@@ -132,8 +158,15 @@ impl App {
                 self.tell_all(|| Command::Stop);
             }
         }
-        let panicked = self.workers.drain(..).map(Handle::join).filter(|clean| !clean).count();
-        tracing::info!(panicked, "ended");
+        let mut outcome = Ok(());
+        for worker in self.workers.drain(..) {
+            let cpu = worker.cpu;
+            if !worker.join() {
+                outcome = Err(StartError::WorkerLost { cpu });
+            }
+        }
+        tracing::info!("ended");
+        outcome
     }
 
     fn tell_all(&self, command: impl Fn() -> Command) {

@@ -121,7 +121,9 @@ async fn accept_all(worker: Rc<Worker>, socket: Rc<Socket>, service: Rc<RefCell<
         }
     }
     // Clients that the kernel has accepted for this socket would be reset by closing it.
-    while let Ok(accepted) = socket.accept_waiting() {
+    // No more than the queue holds: whoever keeps connecting must not keep the worker here.
+    for _ in 0..BACKLOG {
+        let Ok(accepted) = socket.accept_waiting() else { break };
         begin(&worker, &service, accepted);
     }
     worker.accepts(false);

@@ -7,10 +7,14 @@ mod support;
 use std::{path::PathBuf, time::Duration};
 
 use countersign::{
-    pki::{Spec, Validity},
+    pki::{Authority, Spec, Validity},
     proxy::{self, ClientCertificate},
 };
-use support::{Backend, Config, Files, Finished, Listener, Pki, Recorder, SClient, Server};
+use rustls::ClientConfig;
+use support::{
+    Backend, Config, Files, Finished, Listener, Pki, Recorder, SClient, Server, TlsClient,
+    client_config,
+};
 use time::OffsetDateTime;
 
 const VERSIONS: [(&str, &str); 2] = [("-tls1_3", "1.3"), ("-tls1_2", "1.2")];
@@ -211,5 +215,35 @@ fn a_session_does_not_outlive_its_certificate() {
     assert!(!run.stdout.contains("Reused, "), "{run:?}");
     server.wait_metric("resumption_total", &[("outcome", "vetoed")], 1.0);
     server.wait_metric("refusals_total", &[("reason", "expired")], 1.0);
+    server.stop();
+}
+
+/// A client sends certificates that nobody needs, more than a ClientHello could carry back in a
+/// ticket. It is let in each time: it never gets a ticket that it could only be refused with.
+#[test]
+fn a_client_with_a_long_chain_comes_back_without_a_ticket() {
+    let pki = Pki::new();
+    let server = Server::start(Config::simple(&pki, Backend::echo().addr()));
+    let client = pki.client();
+    let mut chain = client.identity.chain().to_vec();
+    for number in 0..5 {
+        let name = format!("superfluous {number} {}", "x".repeat(2000));
+        chain.push(Authority::root(&Spec::new(name, Pki::validity())).unwrap().der().clone());
+    }
+    assert!(chain.iter().map(|der| der.len()).sum::<usize>() > 16 * 1024);
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(pki.ca.der().clone()).unwrap();
+    let config =
+        ClientConfig::builder_with_provider(client_config(&pki, None).crypto_provider().clone())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_client_auth_cert(chain, client.identity.key_der())
+            .unwrap();
+    for _ in 0..2 {
+        let mut connection = TlsClient::connect(server.addr(), config.clone()).unwrap();
+        connection.echo(b"again");
+        assert_eq!(connection.0.conn.handshake_kind(), Some(rustls::HandshakeKind::Full));
+    }
     server.stop();
 }

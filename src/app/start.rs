@@ -105,8 +105,17 @@ pub enum StartError {
     /// The ticket keys can't be made.
     #[error("the session ticket keys can't be made: {0}")]
     Tickets(rustls::Error),
-    /// A worker does not serve, or not any more.
-    #[error("a worker does not serve; the log has more")]
+    /// A worker is gone while it should serve.
+    #[error(
+        "the worker on CPU {cpu} died, which is our own fault: ending, so that the service \
+         manager starts anew (please report what the log says above)"
+    )]
+    WorkerLost {
+        /// Its CPU.
+        cpu: usize,
+    },
+    /// A worker does not take over a generation.
+    #[error("a worker did not take over the configuration in time; the log has more")]
     Worker,
 }
 

@@ -17,6 +17,12 @@ use crate::metrics::ResumptionOutcome;
 /// resumed on the way.
 pub const MAX_SESSION_AGE: Duration = Duration::from_secs(12 * 3600);
 
+/// Most bytes of a session that goes into a ticket. A session holds the client's whole chain, and
+/// the client has to send the ticket back within a ClientHello of
+/// [`MAX_CLIENT_HELLO_BYTES`](super::MAX_CLIENT_HELLO_BYTES), beside 2 kB of all else. A client
+/// with a longer chain gets no ticket and makes full handshakes.
+pub(super) const MAX_SESSION_BYTES: usize = 8 * 1024;
+
 /// SHA-256 of all that a listener's decision depends on.
 pub(super) type PolicyTag = [u8; 32];
 
@@ -81,6 +87,9 @@ impl ProducesTickets for Tickets {
     }
 
     fn encrypt(&self, session: &[u8]) -> Option<Vec<u8>> {
+        if session.len() > MAX_SESSION_BYTES {
+            return None;
+        }
         let lineage = context::current(|context| lineage_of(context, UnixTime::now()))??;
         let mut plain = zeroize::Zeroizing::new(Vec::with_capacity(HEADER_BYTES + session.len()));
         plain.extend_from_slice(&self.header(lineage));
@@ -152,6 +161,17 @@ mod tests {
         let lineage = Lineage { authenticated_at: at(10), valid_until: at(20) };
         let context = Context { lineage: Some(lineage), ..Context::default() };
         assert_eq!(lineage_of(&context, at(15)), Some(lineage));
+    }
+
+    #[test]
+    fn a_session_that_no_client_hello_has_room_for_gets_no_ticket() {
+        let mut context = Some(Box::<Context>::default());
+        context::enter(&mut context, || {
+            let ours = tickets(1);
+            let ticket = ours.encrypt(&[0; MAX_SESSION_BYTES]).expect("it fits");
+            assert!(ticket.len() < crate::handshake::machine::MAX_CLIENT_HELLO_BYTES - 4096);
+            assert!(ours.encrypt(&[0; MAX_SESSION_BYTES + 1]).is_none());
+        });
     }
 
     #[test]

@@ -89,6 +89,8 @@ pub struct Relay {
     /// The backend's connection failed while we wrote: whatever can still be read from it, its
     /// stream has no orderly end.
     backend_cut: Cell<bool>,
+    /// Both ends were told how it ended.
+    concluded: Cell<bool>,
 }
 
 impl Relay {
@@ -117,6 +119,7 @@ impl Relay {
             up_ended: Cell::new(false),
             down_ended: Cell::new(false),
             backend_cut: Cell::new(false),
+            concluded: Cell::new(false),
         }
     }
 
@@ -125,6 +128,7 @@ impl Relay {
     pub async fn run(&self) -> Outcome {
         let stop = self.both().await;
         let (cause, detail) = Box::pin(self.conclude(stop)).await;
+        self.concluded.set(true);
         Outcome { cause, detail, up_bytes: self.up_bytes.get(), down_bytes: self.down_bytes.get() }
     }
 
@@ -228,6 +232,16 @@ impl Relay {
             linger(&self.client, &self.pool, &self.registration).await;
         } else {
             self.client.reset_on_close();
+        }
+    }
+}
+
+impl Drop for Relay {
+    /// A relay that is dropped on its way (a worker that is stopped at once, a panic) has cut the
+    /// client's stream: the backend must not take the close for its end.
+    fn drop(&mut self) {
+        if !self.concluded.get() && !self.up_ended.get() {
+            self.backend.reset_on_close();
         }
     }
 }
