@@ -23,7 +23,7 @@ use crate::{
     generation::Generation,
     metrics::ReloadResult,
     process::Process,
-    worker::{Command, Event, Handle},
+    worker::{Command, Handle, Serves},
 };
 use signals::Signal;
 
@@ -44,7 +44,7 @@ pub struct App {
     tickets: Arc<dyn ProducesTickets>,
     generation: Arc<Generation>,
     workers: Vec<Handle>,
-    events: mpsc::Receiver<Event>,
+    events: mpsc::Receiver<Serves>,
     signals: mpsc::Receiver<Signal>,
     descriptors: u64,
 }
@@ -96,7 +96,7 @@ impl App {
                     if self.end_is_waiting() {
                         return Ok(());
                     }
-                    self.reload();
+                    self.reload()?;
                 }
                 Ok(Signal::End) | Err(mpsc::RecvTimeoutError::Disconnected) => return Ok(()),
                 Err(mpsc::RecvTimeoutError::Timeout) => {}
@@ -117,12 +117,16 @@ impl App {
         self.signals.try_iter().any(|signal| signal == Signal::End)
     }
 
-    fn reload(&mut self) {
+    /// A generation that can't be prepared changes nothing.
+    ///
+    /// # Errors
+    /// If a worker doesn't take over a generation that was prepared: it is gone or stuck.
+    fn reload(&mut self) -> Result<(), StartError> {
         tracing::info!(file = %self.path.display(), "reloading");
         notify(&[NotifyState::Reloading]);
-        let before = self.generation.number;
-        match self.try_reload() {
-            Ok(()) => {
+        match self.prepare() {
+            Ok(prepared) => {
+                self.commit(prepared)?;
                 self.process.metrics.reloaded(ReloadResult::Applied);
                 tracing::info!(generation = self.generation.number, "reloaded");
             }
@@ -132,18 +136,11 @@ impl App {
                     tracing::error!("not reloaded: {line}");
                 }
                 let generation = self.generation.number;
-                if generation == before {
-                    tracing::error!(generation, "the old generation goes on unchanged");
-                } else {
-                    tracing::error!(
-                        generation,
-                        "the new generation is served, but not yet by every worker: the old rules \
-                         may still hold for some new connections"
-                    );
-                }
+                tracing::error!(generation, "the old generation goes on unchanged");
             }
         }
         notify(&[NotifyState::Ready]);
+        Ok(())
     }
 
     /// Stops accepting, gives connections `limit` to end, ends the rest.

@@ -133,6 +133,13 @@ async fn connect(
     let Established { permit, agreed, server_name, certificate, record, .. } = established;
     let preface = match story.service.backend.config.proxy_protocol {
         ProxyProtocol::Off => Vec::new(),
+        ProxyProtocol::V2Addresses => {
+            let mut header = Vec::new();
+            let omitted = Header { endpoints: endpoints(&client, peer), ..Header::default() }
+                .encode(&mut header);
+            debug_assert!(omitted.is_empty(), "addresses always fit");
+            header
+        }
         ProxyProtocol::V2 => {
             let certificate = certificate.as_ref();
             let name = server_name.as_deref();
@@ -226,10 +233,13 @@ async fn say_close_notify(
     }
 }
 
+fn endpoints(client: &Socket, source: SocketAddr) -> Endpoints {
+    client
+        .local_addr()
+        .map_or(Endpoints::Unknown, |destination| Endpoints::Tcp { source, destination })
+}
+
 fn proxy_header(told: &Told<'_>, permit: &Permit, id: &str) -> Vec<u8> {
-    let endpoints = told.client.local_addr().map_or(Endpoints::Unknown, |destination| {
-        Endpoints::Tcp { source: told.peer, destination }
-    });
     let identity = permit.peer().map(|peer| peer.identity());
     let cipher = told.agreed.cipher_name();
     let shown = told.agreed.shown.as_deref();
@@ -239,7 +249,7 @@ fn proxy_header(told: &Told<'_>, permit: &Permit, id: &str) -> Vec<u8> {
         (Some(_), _) => ClientCertificate::Connection,
     };
     let header = Header {
-        endpoints,
+        endpoints: endpoints(told.client, told.peer),
         alpn: told.agreed.alpn.as_deref(),
         authority: told.name,
         unique_id: Some(id.as_bytes()),

@@ -71,6 +71,7 @@ impl Listening {
     pub fn start(worker: &Rc<Worker>, socket: TcpListener, service: Arc<Service>) -> Self {
         let socket = Socket::new(socket.into());
         let service = Rc::new(RefCell::new(service));
+        worker.accepts(true);
         ring::spawn(accept_all(worker.clone(), socket.clone(), service.clone()));
         Self { socket, service }
     }
@@ -125,6 +126,7 @@ async fn accept_all(worker: Rc<Worker>, socket: Rc<Socket>, service: Rc<RefCell<
         let Ok(accepted) = socket.accept_waiting() else { break };
         begin(&worker, &service, accepted);
     }
+    worker.accepts(false);
 }
 
 fn begin(worker: &Rc<Worker>, service: &RefCell<Arc<Service>>, accepted: Accepted) {

@@ -63,7 +63,7 @@ impl Process {
         self.handshakes.limit.store(max_handshakes, Ordering::Relaxed);
     }
 
-    /// Admits a connection that was accepted, or says which limit sheds it (and counts it).
+    /// Admits a connection that was accepted, or counts the limit that sheds it.
     pub fn admit(self: &Arc<Self>) -> Option<Admission> {
         if !self.connections.take() {
             self.metrics.shed(ShedReason::Connections);

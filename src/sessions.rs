@@ -125,8 +125,8 @@ impl Session {
         let lifetime = self
             .limits
             .lifetime
-            // The last words of a connection that was too old get their moment too.
-            .filter(|_| self.phase.get() != Phase::Linger)
+            // A handshake has a limit of its own, and last words get their moment too.
+            .filter(|_| !matches!(self.phase.get(), Phase::Handshake | Phase::Linger))
             .map(|lifetime| (after(self.opened, lifetime), CloseCause::MaxLifetime));
         phase.into_iter().chain(lifetime).min_by_key(|(tick, _)| *tick)
     }

@@ -8,7 +8,6 @@ use std::{
     rc::Rc,
     sync::{Arc, mpsc},
     thread::JoinHandle,
-    time::Duration,
 };
 
 use tokio::{sync::mpsc as commands, time::MissedTickBehavior};
@@ -44,14 +43,9 @@ pub enum Command {
     Stop,
 }
 
-/// What a worker tells.
+/// What a worker tells: it serves the generation of that number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Event {
-    /// It serves the generation of that number.
-    Serves(u64),
-    /// It has ended in order.
-    Ended,
-}
+pub struct Serves(pub u64);
 
 /// What a worker's tasks share.
 #[derive(Debug)]
@@ -64,9 +58,17 @@ pub struct Worker {
     pub pool: Rc<Pool>,
     cpu: usize,
     next_id: Cell<u64>,
+    /// Listening sockets that may still hand over connections.
+    accepting: Cell<usize>,
 }
 
 impl Worker {
+    /// A listening socket begins, or has ended, to hand over connections.
+    pub fn accepts(&self, begins: bool) {
+        let now = self.accepting.get();
+        self.accepting.set(if begins { now + 1 } else { now - 1 });
+    }
+
     /// A name for the next connection, unique among all runs on this host: the run, the
     /// worker's CPU and a count, in hexadecimal.
     pub fn next_connection_id(&self) -> String {
@@ -86,7 +88,7 @@ pub struct Handle {
 }
 
 impl Handle {
-    /// Tells it. A worker that is gone hears nothing; its end was reported before.
+    /// Tells it. A worker that is gone hears nothing; see [`Handle::has_ended`].
     pub fn tell(&self, command: Command) {
         let _ = self.commands.send(command);
     }
@@ -110,7 +112,7 @@ pub fn spawn(
     cpu: usize,
     process: Arc<Process>,
     metrics: WorkerMetrics,
-    events: mpsc::Sender<Event>,
+    events: mpsc::Sender<Serves>,
 ) -> io::Result<Handle> {
     let (sender, receiver) = commands::unbounded_channel();
     let thread = std::thread::Builder::new().name(format!("worker-{cpu}")).spawn(move || {
@@ -124,12 +126,9 @@ pub fn spawn(
                 pool: Pool::new(PoolLimits::default()),
                 cpu,
                 next_id: Cell::new(0),
+                accepting: Cell::new(0),
             });
-            let events_out = events.clone();
-            Life { worker, metrics, events: events_out, listening: RefCell::default() }
-                .run(receiver)
-                .await;
-            let _ = events.send(Event::Ended);
+            Life { worker, metrics, events, listening: RefCell::default() }.run(receiver).await;
         });
     })?;
     Ok(Handle { cpu, commands: sender, thread })
@@ -139,7 +138,7 @@ pub fn spawn(
 struct Life {
     worker: Rc<Worker>,
     metrics: WorkerMetrics,
-    events: mpsc::Sender<Event>,
+    events: mpsc::Sender<Serves>,
     listening: RefCell<HashMap<SocketAddr, Listening>>,
 }
 
@@ -169,7 +168,8 @@ impl Life {
                     }
                 }
             }
-            if draining && self.worker.sessions.is_empty() {
+            let accepting = self.worker.accepting.get() > 0;
+            if draining && !accepting && self.worker.sessions.is_empty() {
                 // What was just written to sockets is with the kernel; nothing is lost.
                 return;
             }
@@ -189,7 +189,7 @@ impl Life {
         }
         // What is left in the old map closes here.
         *listening = next;
-        let _ = self.events.send(Event::Serves(generation.number));
+        let _ = self.events.send(Serves(generation.number));
     }
 
     fn listen(
@@ -207,6 +207,3 @@ impl Life {
         Some(Listening::start(&self.worker, socket, service.clone()))
     }
 }
-
-/// How long a worker may take to serve a generation before that is an error.
-pub const APPLY_TIMEOUT: Duration = Duration::from_secs(10);

@@ -75,7 +75,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "worker",
         ],
     ),
-    ("journal", &["config", "generation", "handshake", "metrics", "relay", "trust"]),
+    ("journal", &["config", "handshake", "metrics", "relay", "trust"]),
     ("generation", &["backend", "config", "handshake", "metrics", "sessions", "trust"]),
     // The stages, which know of each other only what lib.rs says.
     ("handshake", &["config", "metrics", "record", "ring", "trust"]),

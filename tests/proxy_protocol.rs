@@ -54,6 +54,8 @@ fn the_backend_is_told_everything_about_an_admitted_client() {
         assert_eq!(tls.common_name, Some(Pki::CLIENT));
         let suite = suite.as_str().unwrap().replacen("TLS13_", "TLS_", 1);
         assert_eq!(tls.cipher, Some(suite.as_str()));
+        // Of the server's certificate, which the client was shown.
+        assert_eq!((tls.sig_alg, tls.key_alg), (Some("SHA256"), Some("EC256")));
         assert_eq!(tls.certificate, Some(files.der()));
         drop(client);
         let line = server.wait_connection(number);
@@ -137,10 +139,10 @@ fn connect(pki: &Pki, files: &Files, server: &Server) -> (TlsClient, SocketAddr)
 }
 
 /// nginx answers with the client's address, and ours, as it found them in the header. Before 1.23.2
-/// it takes 107 bytes of header at most and resets the connection at more, so the header is as
-/// small as it gets: without an identity, an SNI and ALPN.
+/// it takes 107 bytes of header at most and resets the connection at more, so the header has
+/// addresses alone, whoever the client is.
 #[test]
-fn nginx_reads_the_header() {
+fn nginx_reads_a_header_of_addresses_alone() {
     let pki = Pki::new();
     let port = free_port();
     let folder = pki.folder();
@@ -154,9 +156,11 @@ fn nginx_reads_the_header() {
         folder.display()
     );
     let _nginx = start("nginx", folder, &config, "-c", port);
-    let server = serve(&pki, ([127, 0, 0, 1], port).into(), "none");
-    let mut config = client_config(&pki, None);
-    config.enable_sni = false;
+    let toml = format!("servers = [\"127.0.0.1:{port}\"]\nproxy_protocol = \"v2-addresses\"");
+    let listener = Listener::new("main", "app", &[&pki.server()]).alpn(&["http/1.1"]);
+    let server = Server::start(Config::new(&pki).backend_toml("app", &toml).listener(listener));
+    let mut config = client_config(&pki, Some(&pki.client()));
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
     let mut client = TlsClient::connect(server.addr(), config).unwrap();
     let address = client.0.sock.local_addr().unwrap();
     let answer = client.read_to_end().unwrap();

@@ -1,6 +1,8 @@
 //! The record layer of the running terminator against real peers: key updates in both
 //! directions, records of all sizes, and records in pieces.
 
+#![allow(clippy::unwrap_used, reason = "a test that can't set up its scene has failed")]
+
 mod support;
 mod support_relay;
 

@@ -1,6 +1,8 @@
 //! The relay over the network: all bytes, both ends, and what each side learns of the other's
 //! end.
 
+#![allow(clippy::unwrap_used, reason = "a test that can't set up its scene has failed")]
+
 mod support;
 mod support_relay;
 

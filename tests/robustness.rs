@@ -1,5 +1,7 @@
 //! The terminator under load, at its limits, and told to end while it works.
 
+#![allow(clippy::unwrap_used, reason = "a test that can't set up its scene has failed")]
+
 mod support;
 mod support_relay;
 

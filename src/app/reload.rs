@@ -4,32 +4,47 @@ use std::{collections::HashSet, net::SocketAddr, sync::Arc};
 
 use super::{
     App, StartError,
-    start::{bind_new, max_connections},
+    start::{Bound, bind_new, max_connections},
 };
 use crate::{config::Config, generation::Generation};
 
+/// A generation that is ready to be served.
+pub(super) struct Prepared {
+    generation: Generation,
+    bound: Bound,
+    max_connections: usize,
+}
+
 impl App {
-    /// Loads the configuration again and serves it to new connections. What can't change while
-    /// the process runs (workers, admin address, log) keeps its value, and is said so.
-    pub(super) fn try_reload(&mut self) -> Result<(), StartError> {
+    /// Loads the configuration again and makes all that it needs, without any effect yet. What
+    /// can't change while the process runs (workers, admin address, log) keeps its value, and
+    /// is said so.
+    pub(super) fn prepare(&self) -> Result<Prepared, StartError> {
         let config = Config::load(&self.path)?;
-        let connections = max_connections(&config, self.descriptors)?;
-        let handshakes = config.limits.max_handshakes;
+        let max_connections = max_connections(&config, self.descriptors)?;
         for warning in &config.warnings {
             tracing::warn!("{warning}");
         }
         self.warn_of_fixed(&config);
         let number = self.generation.number + 1;
-        let next = Generation::new(number, config, &self.snapshot.metrics, &self.tickets)?;
+        let generation = Generation::new(number, config, &self.snapshot.metrics, &self.tickets)?;
         let open: HashSet<SocketAddr> = self
             .generation
             .services
             .iter()
             .flat_map(|service| service.config.listen.iter().copied())
             .collect();
-        let bound = bind_new(&next, |address| open.contains(&address), self.workers.len())?;
-        self.process.set_limits(connections, handshakes);
-        self.generation = Arc::new(next);
+        let bound = bind_new(&generation, |address| open.contains(&address), self.workers.len())?;
+        Ok(Prepared { generation, bound, max_connections })
+    }
+
+    /// Serves a prepared generation to new connections.
+    pub(super) fn commit(&mut self, prepared: Prepared) -> Result<(), StartError> {
+        let Prepared { generation, bound, max_connections } = prepared;
+        let max_handshakes = generation.config.limits.max_handshakes;
+        self.process.set_limits(max_connections, max_handshakes);
+        self.forget_expiry();
+        self.generation = Arc::new(generation);
         self.apply(bound)?;
         self.publish_expiry();
         Ok(())

@@ -6,7 +6,7 @@ use std::{
     net::{SocketAddr, TcpListener},
     path::Path,
     sync::{Arc, atomic::AtomicBool, mpsc},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use super::{App, now_s, signals};
@@ -19,7 +19,7 @@ use crate::{
     process::Process,
     ring::{self, MissingNeed},
     sys,
-    worker::{self, APPLY_TIMEOUT, Command, Event},
+    worker::{self, Command, Serves},
 };
 
 /// Descriptors that are not connections: rings, sockets, files, the log.
@@ -30,6 +30,9 @@ const DESCRIPTORS_A_CONNECTION: u64 = 2;
 
 /// What `max_connections` is unless the configuration or the descriptor limit says otherwise.
 const DEFAULT_MAX_CONNECTIONS: usize = 100_000;
+
+/// How long a worker may take to serve a generation before that is an error.
+const APPLY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why nothing is served.
 #[derive(Debug, thiserror::Error)]
@@ -111,8 +114,8 @@ pub enum StartError {
         /// Its CPU.
         cpu: usize,
     },
-    /// A worker did not begin to serve.
-    #[error("a worker did not begin to serve in time; the log has more")]
+    /// A worker does not take over a generation.
+    #[error("a worker did not take over the configuration in time; the log has more")]
     Worker,
 }
 
@@ -249,7 +252,7 @@ impl App {
         let mut serving = 0;
         while serving < self.workers.len() {
             match self.events.recv_timeout(until.saturating_duration_since(Instant::now())) {
-                Ok(Event::Serves(number)) if number == self.generation.number => serving += 1,
+                Ok(Serves(number)) if number == self.generation.number => serving += 1,
                 Ok(_) => {}
                 Err(_) => return Err(StartError::Worker),
             }
@@ -259,16 +262,25 @@ impl App {
     }
 
     /// Puts the dates of the generation's certificates into the metrics.
-    #[allow(clippy::cast_precision_loss)] // seconds since 1970 fit a double's 53 bits
     pub(super) fn publish_expiry(&self) {
+        #[allow(clippy::cast_precision_loss)] // seconds since 1970 fit a double's 53 bits
+        self.set_expiry(|not_after| not_after as f64);
+    }
+
+    /// Takes them out again: what is no number alarms nobody.
+    pub(super) fn forget_expiry(&self) {
+        self.set_expiry(|_| f64::NAN);
+    }
+
+    fn set_expiry(&self, value: impl Fn(i64) -> f64) {
         let config = &self.generation.config;
         for certificate in config.listeners.iter().flat_map(|listener| &listener.certificates) {
             let file = certificate.chain_file.display().to_string();
-            self.snapshot.metrics.register_expiry(&file, certificate.not_after as f64);
+            self.snapshot.metrics.register_expiry(&file, value(certificate.not_after));
         }
         for profile in config.trust.values() {
             if let Some(first) = profile.ca.iter().map(|ca| ca.not_after).min() {
-                self.snapshot.metrics.register_trust_expiry(&profile.name, first as f64);
+                self.snapshot.metrics.register_trust_expiry(&profile.name, value(first));
             }
         }
     }

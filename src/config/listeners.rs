@@ -41,8 +41,11 @@ pub(super) fn read_backends(root: &mut Reader<'_>) -> BTreeMap<Rc<str>, BackendD
 }
 
 fn read_backend(name: &str, mut reader: Reader<'_>) -> BackendDraft {
-    const WORDS: [(&str, ProxyProtocol); 2] =
-        [("off", ProxyProtocol::Off), ("v2", ProxyProtocol::V2)];
+    const WORDS: [(&str, ProxyProtocol); 3] = [
+        ("off", ProxyProtocol::Off),
+        ("v2", ProxyProtocol::V2),
+        ("v2-addresses", ProxyProtocol::V2Addresses),
+    ];
     reader.require("servers", SERVERS);
     let servers = reader.some_parsed("servers", SERVERS, parse_server).unwrap_or_default();
     let proxy_protocol = reader.word("proxy_protocol", &WORDS);

@@ -133,7 +133,7 @@ pub struct TrustProfile {
     pub eku: EkuRule,
     /// `common_name`: the subject's CN counts as a DNS name where there is no SAN. Default false.
     pub common_name: bool,
-    /// `max_intermediates` between the peer's certificate and the anchor, 0 to 8, default 4.
+    /// `max_intermediates` between the peer's certificate and the anchor, 0 to 6, default 4.
     pub max_intermediates: usize,
     /// `shared`: its names may overlap those of other profiles that say so too. Default false.
     pub shared: bool,
@@ -181,7 +181,7 @@ pub struct Backend {
     pub name: Arc<str>,
     /// `servers`, tried in turn; never empty.
     pub servers: Vec<ServerAddress>,
-    /// `proxy_protocol = "off" | "v2"`, default off.
+    /// `proxy_protocol = "off" | "v2" | "v2-addresses"`, default off.
     pub proxy_protocol: ProxyProtocol,
     /// `connect_timeout` for each server, default 5 s.
     pub connect_timeout: Duration,
@@ -210,8 +210,11 @@ impl fmt::Display for ServerAddress {
 pub enum ProxyProtocol {
     /// Nothing.
     Off,
-    /// A version 2 header with the client's address and identity.
+    /// `v2`: a version 2 header with the client's address and identity.
     V2,
+    /// `v2-addresses`: a version 2 header with the addresses alone, for receivers that take no
+    /// more (nginx before 1.23.2 reads 107 bytes at most).
+    V2Addresses,
 }
 
 /// `[[listener]]`

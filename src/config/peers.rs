@@ -11,7 +11,7 @@ use super::{
 use crate::name::NamePattern;
 
 /// The most intermediates that a profile may allow; the default is in [`read_profile`].
-const INTERMEDIATES_MAX: usize = 8;
+const INTERMEDIATES_MAX: usize = 6;
 
 /// What the lists of names take.
 const NAMES: &str = "at least one name: \"host.example\", \"*.example\", \"spiffe://domain/path\"";

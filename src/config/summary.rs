@@ -140,6 +140,7 @@ fn describe_backend(f: &mut fmt::Formatter<'_>, backend: &Backend) -> fmt::Resul
     let header = match backend.proxy_protocol {
         ProxyProtocol::Off => "no PROXY header",
         ProxyProtocol::V2 => "PROXY header v2",
+        ProxyProtocol::V2Addresses => "PROXY header v2 with addresses alone",
     };
     let timeout = duration(backend.connect_timeout);
     let (name, servers) = (&backend.name, join(servers));

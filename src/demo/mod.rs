@@ -187,6 +187,7 @@ listen = \"{ADMIN}\"
 [trust.demo]
 ca = [\"ca.pem\"]
 names = [\"*.demo.test\"]
+revocation = \"off\"
 
 # Who may come in.
 [peers.demo]

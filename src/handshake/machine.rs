@@ -22,11 +22,11 @@ use super::context::{self, Context};
 
 /// Most bytes of a ClientHello: one record. Hybrid key shares and all extensions in use take
 /// 2 kB.
-pub const MAX_CLIENT_HELLO_BYTES: usize = 16 * 1024;
+pub(super) const MAX_CLIENT_HELLO_BYTES: usize = 16 * 1024;
 
 /// Most bytes of the client's later flights that may wait to be understood: the largest
 /// certificate message that rustls takes is 64 KiB.
-pub const MAX_FLIGHT_BYTES: usize = 96 * 1024;
+pub(super) const MAX_FLIGHT_BYTES: usize = 96 * 1024;
 
 /// What is read at a time; also what the output starts with.
 const CHUNK_BYTES: usize = 4096;

@@ -18,8 +18,7 @@ pub use certificates::CertificateAlgorithms;
 pub use config::{server_config, ticket_encryption};
 pub use failure::Failure;
 
-pub use machine::{MAX_CLIENT_HELLO_BYTES, MAX_FLIGHT_BYTES};
-pub use preamble::NotTls;
+use preamble::NotTls;
 pub use tickets::MAX_SESSION_AGE;
 
 use failure::End;

@@ -2,7 +2,7 @@
 
 /// What speaks to a TLS port but isn't TLS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NotTls {
+pub(super) enum NotTls {
     /// Plain HTTP.
     Http,
     /// A PROXY protocol header, which we send but don't take.
@@ -15,7 +15,7 @@ pub enum NotTls {
 
 impl NotTls {
     /// The log word.
-    pub fn as_str(self) -> &'static str {
+    pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Http => "plain HTTP",
             Self::ProxyHeader => "a PROXY header before the ClientHello",

@@ -169,7 +169,7 @@ mod tests {
         context::enter(&mut context, || {
             let ours = tickets(1);
             let ticket = ours.encrypt(&[0; MAX_SESSION_BYTES]).expect("it fits");
-            assert!(ticket.len() < super::super::MAX_CLIENT_HELLO_BYTES - 4096);
+            assert!(ticket.len() < crate::handshake::machine::MAX_CLIENT_HELLO_BYTES - 4096);
             assert!(ours.encrypt(&[0; MAX_SESSION_BYTES + 1]).is_none());
         });
     }

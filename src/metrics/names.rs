@@ -41,7 +41,7 @@ metrics! {
     CONFIG_LAST_RELOAD = Gauge "config_last_reload_success_timestamp_seconds", "When the generation in use was loaded.";
     CERTIFICATE_EXPIRY = Gauge "certificate_expiry_timestamp_seconds", "notAfter of an own certificate, by the file of its chain.";
     TRUST_EXPIRY = Gauge "trust_expiry_timestamp_seconds", "The earliest notAfter of a trust profile's CA certificates.";
-    CONNECTIONS_ACCEPTED = Counter "connections_accepted_total", "Connections that were accepted.";
+    CONNECTIONS_ACCEPTED = Counter "connections_accepted_total", "Connections that were accepted and not shed.";
     CONNECTIONS_OPEN = Gauge "connections_open", "Connections that are open now, handshakes included.";
     CONNECTIONS_CLOSED = Counter "connections_closed_total", "Connections that ended, by the first cause.";
     HANDSHAKES = Counter "handshakes_total", "Handshakes that ended, by result; kind and version are none where it ended before they were agreed.";

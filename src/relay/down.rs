@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Relay, Stop, outbox::Parcel};
+use super::{Relay, Stop, outbox::Parcel, pace::Pace};
 use crate::{
     metrics::Direction,
     record::MAX_PLAINTEXT_LEN,
@@ -24,9 +24,6 @@ const EARLY_RECORD_BYTES: usize = 4096;
 
 /// Ticks of silence after which records start small again: one second.
 const PAUSE_TICKS: u32 = 10;
-
-/// Reads in a row that did not need a large buffer before a small one is taken again.
-const QUIET_READS: u8 = 4;
 
 /// Most records in one buffer.
 const MAX_RECORDS: usize = 8;
@@ -60,26 +57,12 @@ impl Layout {
     }
 }
 
-/// How much to read at a time: small at first, large for bulk.
-#[derive(Debug)]
-struct Pace {
-    size: BufferSize,
-    quiet: u8,
+/// What the downward direction remembers while it waits.
+#[derive(Debug, Default)]
+struct Progress {
+    pace: Pace,
     /// When data was last sent.
     sent: Option<Tick>,
-}
-
-impl Pace {
-    fn note(&mut self, bytes: usize, capacity: usize) {
-        if bytes == capacity {
-            (self.size, self.quiet) = (BufferSize::Large, 0);
-        } else if bytes < MAX_PLAINTEXT_LEN {
-            self.quiet += 1;
-            if self.quiet > QUIET_READS {
-                (self.size, self.quiet) = (BufferSize::Small, 0);
-            }
-        }
-    }
 }
 
 /// Records that were sealed, on their way.
@@ -107,10 +90,10 @@ impl Relay {
         if !self.outbox.is_empty() {
             Box::pin(self.flush_ticket_unless_data_comes()).await?;
         }
-        let mut pace = Pace { size: BufferSize::Small, quiet: 0, sent: None };
+        let mut progress = Progress::default();
         loop {
             self.backend.readable().await.map_err(Stop::Backend)?;
-            match self.turn_down(&mut pace)? {
+            match self.turn_down(&mut progress)? {
                 Turn::Done => {}
                 Turn::Held => drop(self.outbox.acquire().await.map_err(Stop::Client)?),
                 Turn::Blocked(work) => {
@@ -124,12 +107,13 @@ impl Relay {
     }
 
     /// Reads once, seals what came, and sends it as far as that goes without waiting.
-    fn turn_down(&self, pace: &mut Pace) -> Result<Turn<'_>, Stop> {
+    fn turn_down(&self, progress: &mut Progress) -> Result<Turn<'_>, Stop> {
         let Some(hold) = self.outbox.try_acquire() else {
             return Ok(Turn::Held);
         };
-        let mut buffer = self.pool.take(pace.size);
-        let paused = pace.sent.is_none_or(|sent| self.session().ticks_since(sent) >= PAUSE_TICKS);
+        let mut buffer = self.pool.take(progress.pace.size());
+        let paused =
+            progress.sent.is_none_or(|sent| self.session().ticks_since(sent) >= PAUSE_TICKS);
         let layout = self.layout(&buffer, paused);
         let bytes = match self.read(&mut buffer, layout) {
             Ok(Io::WouldBlock) => return Ok(Turn::Done),
@@ -140,13 +124,13 @@ impl Relay {
             Ok(Io::Bytes(bytes)) => bytes,
             Err(error) => return Err(Stop::Backend(error)),
         };
-        pace.note(bytes, layout.capacity());
+        progress.pace.note(bytes, layout.capacity());
         let sealed = self.seal(&mut buffer, layout, bytes)?;
         let mut parcel = hold.parcel();
         let all = parcel.push(&self.client, self.session(), &buffer[..sealed]);
         self.down_bytes.set(self.down_bytes.get() + bytes as u64);
         self.metrics.relayed(Direction::Down, bytes);
-        pace.sent = Some(self.session().now());
+        progress.sent = Some(self.session().now());
         match all.map_err(Stop::Client)? {
             true => Ok(Turn::Done),
             false => Ok(Turn::Blocked(Box::new(Work { parcel, buffer, sealed }))),
@@ -251,16 +235,5 @@ mod tests {
         assert_eq!(places.iter().filter(|place| !place.is_empty()).count(), 3);
         assert_eq!((buffer[4], buffer[5], buffer[14], buffer[15]), (0, 1, 1, 0));
         assert_eq!((buffer[36], buffer[37], buffer[46], buffer[47]), (0, 2, 2, 0));
-    }
-
-    #[test]
-    fn bulk_is_read_in_large_buffers_and_a_trickle_in_small_ones() {
-        let mut pace = Pace { size: BufferSize::Small, quiet: 0, sent: None };
-        pace.note(16_384, 16_384);
-        assert_eq!(pace.size, BufferSize::Large);
-        for _ in 0..=QUIET_READS {
-            pace.note(100, 131_072);
-        }
-        assert_eq!(pace.size, BufferSize::Small);
     }
 }

@@ -6,6 +6,7 @@
 
 mod down;
 mod outbox;
+mod pace;
 mod up;
 
 use std::{

@@ -90,7 +90,8 @@ impl Outbox {
 
     /// The right to send, if nobody has it.
     pub(super) fn try_acquire(&self) -> Option<Hold<'_>> {
-        (!self.held.replace(true)).then_some(Hold(self))
+        // Lazily: a `Hold` that is made and dropped would let go for the one who has it.
+        (!self.held.replace(true)).then(|| Hold(self))
     }
 }
 
@@ -166,5 +167,29 @@ impl Parcel<'_> {
             }
             (self.first, self.written, batch) = (self.hold.0.take(), 0, &[]);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_asks_in_vain_does_not_let_go_for_the_holder() {
+        let outbox = Outbox::default();
+        let hold = outbox.try_acquire();
+        assert!(hold.is_some());
+        assert!(outbox.try_acquire().is_none() && outbox.try_acquire().is_none());
+        drop(hold);
+        assert!(outbox.try_acquire().is_some());
+    }
+
+    #[test]
+    fn a_key_update_that_is_being_sent_does_not_wait_any_more() {
+        let outbox = Outbox::default();
+        outbox.append_key_update(vec![1]);
+        assert!(outbox.holds_key_update());
+        assert_eq!(outbox.take(), [1]);
+        assert!(!outbox.holds_key_update());
     }
 }

@@ -2,7 +2,7 @@
 
 use std::io::{self, IoSlice};
 
-use super::{Relay, Start, Stop};
+use super::{Relay, Start, Stop, pace::Pace};
 use crate::{
     metrics::Direction,
     record::{Content, MAX_PLAINTEXT_LEN, RecordLayer},
@@ -15,9 +15,6 @@ const MAX_PIECES: usize = 12;
 
 /// A piece of plaintext below this is moved behind its predecessor rather than written apart.
 const MOVE_BELOW_BYTES: usize = 4096;
-
-/// Reads in a row that did not need a large buffer before a small one is taken again.
-const QUIET_READS: u8 = 4;
 
 /// Where the plaintext of one buffer lies, as begin and end.
 #[derive(Debug, Default)]
@@ -69,21 +66,7 @@ fn offset(at: usize) -> u32 {
 struct Progress {
     /// The beginning of a record, in an allocation of just its size.
     tail: Vec<u8>,
-    size: BufferSize,
-    quiet: u8,
-}
-
-impl Progress {
-    fn note(&mut self, filled: usize, limit: usize) {
-        if filled == limit {
-            (self.size, self.quiet) = (BufferSize::Large, 0);
-        } else if filled < MAX_PLAINTEXT_LEN {
-            self.quiet += 1;
-            if self.quiet > QUIET_READS {
-                (self.size, self.quiet) = (BufferSize::Small, 0);
-            }
-        }
-    }
+    pace: Pace,
 }
 
 /// What a buffer full of records came to.
@@ -121,7 +104,7 @@ impl Relay {
         let Some(tail) = Box::pin(self.begin()).await? else {
             return self.end_up();
         };
-        let mut progress = Progress { tail, size: BufferSize::Small, quiet: 0 };
+        let mut progress = Progress { tail, pace: Pace::default() };
         loop {
             self.client.readable().await.map_err(Stop::Client)?;
             let turn = match self.turn_up(&mut progress)? {
@@ -156,7 +139,7 @@ impl Relay {
 
     /// Reads once, opens what came, and passes it on as far as that goes without waiting.
     fn turn_up(&self, progress: &mut Progress) -> Result<Turn, Stop> {
-        let mut buffer = self.pool.take(progress.size);
+        let mut buffer = self.pool.take(progress.pace.size());
         let kept = progress.tail.len();
         buffer[..kept].copy_from_slice(&progress.tail);
         let limit = self.read_limit(&buffer);
@@ -167,7 +150,7 @@ impl Relay {
             Err(error) => return Err(Stop::Client(error)),
         };
         self.session().touch();
-        progress.note(filled, limit);
+        progress.pace.note(filled, limit);
         let batch = self.open_all(&mut buffer[..filled]);
         let mut work = Work { buffer, filled, batch };
         if self.key_update_is_due() || !self.try_write_pieces(&mut work)? {

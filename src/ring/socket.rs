@@ -235,8 +235,10 @@ impl Socket {
         // JUSTIFICATION: std offers MSG_NOSIGNAL | MSG_DONTWAIT nowhere.
         // SAFETY: IoSlice is ABI-compatible with iovec, the slices are live, and sendmsg only
         // reads through the pointers.
-        let result =
-            unsafe { libc::syscall(libc::SYS_sendmsg, self.raw(), &raw const message, flags) };
+        let result = unsafe {
+            let (call, socket) = (libc::SYS_sendmsg, self.raw());
+            libc::syscall(call, socket, &raw const message, flags)
+        };
         blocked(check_len(result))
     }
 
