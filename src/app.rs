@@ -146,7 +146,7 @@ impl App {
     /// Stops accepting, gives connections `limit` to end, ends the rest.
     ///
     /// # Errors
-    /// A worker panicked.
+    /// A worker panicked, or is stuck.
     fn drain(mut self, limit: Duration) -> Result<(), StartError> {
         tracing::info!(limit_s = limit.as_secs_f64(), "draining; a second signal ends at once");
         notify(&[NotifyState::Stopping]);
@@ -156,12 +156,14 @@ impl App {
             self.tell_all(|| Command::Close);
             if !self.all_ended_within(CLOSE_TIMEOUT) {
                 self.tell_all(|| Command::Stop);
+                self.all_ended_within(CLOSE_TIMEOUT);
             }
         }
         let mut outcome = Ok(());
         for worker in self.workers.drain(..) {
             let cpu = worker.cpu;
-            if !worker.join() {
+            // One that is stuck is not waited for: it would keep the process from its end.
+            if !worker.has_ended() || !worker.join() {
                 outcome = Err(StartError::WorkerLost { cpu });
             }
         }

@@ -15,6 +15,10 @@ const MAX_CHAIN_BYTES: usize = 64 * 1024;
 /// make the search for a path branch at every step.
 const MAX_SAME_SUBJECT: usize = 2;
 
+/// Intermediates beyond the first of their subject, altogether. Each doubles the paths that the
+/// search may have to try, and each path of a stranger costs the check of a signature.
+const MAX_REPEATED_SUBJECTS: usize = 2;
+
 /// What a client showed.
 pub(super) struct Presented<'a> {
     pub(super) leaf: Certificate<'a>,
@@ -56,6 +60,7 @@ impl<'a> Presented<'a> {
         let own = Certificate::parse(leaf).map_err(|why| malformed("certificate", &why))?;
         let identity = Identity::of(&own).map_err(|why| malformed("certificate", &why))?;
         let mut intermediates: Vec<Certificate<'a>> = Vec::with_capacity(others.len());
+        let mut repeated_subjects = 0;
         for (index, der) in others.iter().enumerate() {
             if der == leaf || others[..index].contains(der) {
                 continue;
@@ -71,6 +76,14 @@ impl<'a> Presented<'a> {
                     "the client sent more than {MAX_SAME_SUBJECT} intermediate certificates for \
                      {}",
                     certificate.subject()
+                );
+                return Err(Refused::new(Refusal::ChainTooLong, detail).of(identity));
+            }
+            repeated_subjects += usize::from(same_subject > 0);
+            if repeated_subjects > MAX_REPEATED_SUBJECTS {
+                let detail = format!(
+                    "the client sent two intermediate certificates for each of more than \
+                     {MAX_REPEATED_SUBJECTS} subjects; it should send only those of its own path"
                 );
                 return Err(Refused::new(Refusal::ChainTooLong, detail).of(identity));
             }

@@ -319,3 +319,28 @@ fn a_ca_certificate_that_may_not_sign_is_an_error_of_the_policy() {
         "{error}"
     );
 }
+
+/// Two intermediates of one subject at each of several levels, as a client with cross-signed CAs
+/// may send them, and as a stranger may to multiply the paths that have to be tried.
+#[test]
+fn a_chain_may_not_branch_at_every_level() {
+    let root = Ca::root("Contoso Root");
+    let policy = frontends(&root, |_| {});
+    let chain = |top: &Ca, subjects: &[&str]| {
+        let mut sent = Vec::new();
+        let mut issuer: Option<Ca> = None;
+        for subject in subjects {
+            let above = issuer.as_ref().unwrap_or(top);
+            let [one, other] = [(); 2].map(|()| above.sub(subject));
+            sent.extend([one.der.clone(), other.der]);
+            issuer = Some(one);
+        }
+        sent.insert(0, issuer.expect("a level").leaf("fe01.contoso.test"));
+        sent
+    };
+    admitted(&policy, &chain(&root, &["A", "B"]));
+    assert_refused(&policy, &chain(&root, &["A", "B", "C"]), Refusal::ChainTooLong);
+    let fake = Ca::root("Contoso Root");
+    assert_refused(&policy, &chain(&fake, &["A", "B"]), Refusal::BadSignature);
+    assert_refused(&policy, &chain(&fake, &["A", "B", "C", "D"]), Refusal::ChainTooLong);
+}
