@@ -107,6 +107,13 @@ async fn open(
     let service = story.service.clone();
     let shaken = handshake::perform(&client, &service.tls, &service.policy).await;
     story.admission.handshake_ended();
+    let verification = match &shaken {
+        Ok(established) => established.verification,
+        Err(failure) => failure.facts.verification,
+    };
+    if let Some(outcome) = verification {
+        worker.process.metrics.verified(outcome);
+    }
     match shaken {
         Ok(established) => {
             count_success(&service, &established, story.journal.elapsed());

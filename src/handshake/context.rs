@@ -11,7 +11,7 @@ use rustls_pki_types::UnixTime;
 
 use super::certificates::CertificateAlgorithms;
 use crate::{
-    metrics::ResumptionOutcome,
+    metrics::{ResumptionOutcome, VerificationOutcome},
     record::TrafficSecretsCapture,
     trust::{Permit, Refused},
 };
@@ -21,6 +21,8 @@ use crate::{
 pub(super) struct Context {
     /// The trust decision about the certificate that the client showed in this handshake.
     pub(super) decision: Option<Result<Permit, Refused>>,
+    /// Whether that chain had been verified before.
+    pub(super) verification: Option<VerificationOutcome>,
     /// Which of our certificates the client was shown.
     pub(super) shown: Option<Arc<CertificateAlgorithms>>,
     /// The client's SNI, lower case.

@@ -46,6 +46,7 @@ const NO_FACTS: Facts = Facts {
     kind: HandshakeKind::None,
     version: VersionLabel::None,
     resumption: None,
+    verification: None,
 };
 
 /// A fatal alert in the clear, as before any keys (RFC 8446 §6).

@@ -25,7 +25,7 @@ use failure::End;
 use machine::{Machine, Step};
 
 use crate::{
-    metrics::{HandshakeKind, ResumptionOutcome, VersionLabel},
+    metrics::{HandshakeKind, ResumptionOutcome, VerificationOutcome, VersionLabel},
     record::{RecordLayer, Side},
     ring::{Io, Socket},
     trust::{Permit, Policy},
@@ -73,6 +73,8 @@ pub struct Established {
     pub ticket: Vec<u8>,
     /// What became of a ticket that the client offered.
     pub resumption: Option<ResumptionOutcome>,
+    /// Whether the client's chain had been verified before.
+    pub verification: Option<VerificationOutcome>,
 }
 
 /// Shakes hands on a connection that was just accepted. There is no time-out here: whoever
@@ -140,13 +142,15 @@ async fn read(client: &Rc<Socket>, machine: &mut Machine) -> Result<(), End> {
 /// Takes the connection over from rustls, and decides about a client that showed no certificate
 /// in this handshake: an anonymous one, or one that resumed a session.
 fn conclude(mut machine: Machine, policy: &Policy) -> Result<Established, Failure> {
-    let facts = Facts::of(&mut machine);
+    let mut facts = Facts::of(&mut machine);
     let certificates = machine.connection.peer_certificates().unwrap_or_default();
     let decision = match (machine.context.as_mut().and_then(|c| c.decision.take()), certificates) {
         (Some(decision), _) => decision,
         (None, []) => policy.without_certificate(),
         (None, chain) if facts.kind == HandshakeKind::Resumed => {
-            policy.decide(chain, UnixTime::now())
+            let (decision, verification) = verifier::decide(policy, chain, UnixTime::now());
+            facts.verification = Some(verification);
+            decision
         }
         (None, _) => return Err(Failure::internal("a certificate nobody decided about".into())),
     };
@@ -171,6 +175,7 @@ fn conclude(mut machine: Machine, policy: &Policy) -> Result<Established, Failur
             unread,
             ticket,
             resumption: facts.resumption,
+            verification: facts.verification,
         }),
         Err(refused) => {
             // Without an alert the client just sees the connection end.
@@ -191,6 +196,8 @@ pub struct Facts {
     pub version: VersionLabel,
     /// What became of a ticket that the client offered.
     pub resumption: Option<ResumptionOutcome>,
+    /// Whether the client's chain had been verified before.
+    pub verification: Option<VerificationOutcome>,
 }
 
 impl Facts {
@@ -206,10 +213,10 @@ impl Facts {
             Some(ProtocolVersion::TLSv1_2) => VersionLabel::V12,
             _ => VersionLabel::None,
         };
-        let (server_name, ticket) = machine
-            .context
-            .as_mut()
-            .map_or((None, None), |context| (context.server_name.take(), context.ticket));
+        let (server_name, ticket, verification) =
+            machine.context.as_mut().map_or((None, None, None), |context| {
+                (context.server_name.take(), context.ticket, context.verification)
+            });
         // A session may fit us and still not the client's other offers.
         let resumption = match (ticket, kind) {
             (Some(ResumptionOutcome::Resumed), HandshakeKind::Full) => {
@@ -217,7 +224,7 @@ impl Facts {
             }
             (ticket, _) => ticket,
         };
-        Self { server_name, kind, version, resumption }
+        Self { server_name, kind, version, resumption, verification }
     }
 }
 

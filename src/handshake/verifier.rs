@@ -12,7 +12,10 @@ use rustls::{
 use rustls_pki_types::{CertificateDer, UnixTime};
 
 use super::context;
-use crate::trust::{Policy, Refused};
+use crate::{
+    metrics::VerificationOutcome,
+    trust::{Permit, Policy, Refused},
+};
 
 /// Decides by the listener's policy, and leaves the decision in the handshake's context.
 #[derive(Debug)]
@@ -41,7 +44,7 @@ impl ClientCertVerifier for Verifier {
             .chain(intermediates)
             .map(|certificate| CertificateDer::from(&**certificate))
             .collect();
-        let decision = self.policy.decide(&chain, now);
+        let (decision, verification) = decide(&self.policy, &chain, now);
         let verdict = match &decision {
             Ok(_) => Ok(ClientCertVerified::assertion()),
             Err(refused) => Err(Error::InvalidCertificate(error_for(refused))),
@@ -50,6 +53,7 @@ impl ClientCertVerifier for Verifier {
             // Certificates are verified: this is no resumption, whatever ticket was offered.
             context.lineage = None;
             context.decision = Some(decision);
+            context.verification = Some(verification);
         })
         .ok_or_else(|| Error::General("certificate verified outside of a handshake".into()))?;
         verdict
@@ -75,6 +79,18 @@ impl ClientCertVerifier for Verifier {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.algorithms.supported_schemes()
+    }
+}
+
+/// Decides, from memory if this very chain was admitted before.
+pub(super) fn decide(
+    policy: &Policy,
+    chain: &[CertificateDer<'_>],
+    now: UnixTime,
+) -> (Result<Permit, Refused>, VerificationOutcome) {
+    match policy.admitted_before(chain, now) {
+        Some(permit) => (Ok(permit), VerificationOutcome::Hit),
+        None => (policy.decide(chain, now), VerificationOutcome::Miss),
     }
 }
 

@@ -1,7 +1,7 @@
 //! `countersign load`: a load generator for any TLS terminator, and the plain-TCP backend that
 //! belongs behind it.
 //!
-//! [`run`] coordinates: generator threads, each with its own slots ([`client`]), warm up, a window
+//! [`run`] coordinates: generator threads, each with its own slots (`client`), warm up, a window
 //! is measured, the threads' counts are added up into a [`Report`]. An operation belongs to the
 //! window if it *started* in it, and every such operation is awaited, so that attempts are always
 //! successes plus errors. CPU time is read at both ends of the window and divided by what was

@@ -8,7 +8,7 @@ use super::{
     Metrics,
     labels::{
         AcceptError, BackendResult, CloseCause, Direction, HandshakeKind, HandshakeResult,
-        ReloadResult, ResumptionOutcome, ShedReason, VersionLabel,
+        ReloadResult, ResumptionOutcome, ShedReason, VerificationOutcome, VersionLabel,
     },
     names,
 };
@@ -192,6 +192,7 @@ pub struct ProcessMetrics {
     in_flight: Gauge,
     shed: Vec<Counter>,
     accept_errors: Vec<Counter>,
+    verifications: Vec<Counter>,
 }
 
 impl ProcessMetrics {
@@ -211,11 +212,23 @@ impl ProcessMetrics {
                 .iter()
                 .map(|r| metrics.counter(&names::HANDSHAKES_SHED, &[("reason", r.as_str())]))
                 .collect(),
+            verifications: VerificationOutcome::ALL
+                .iter()
+                .map(|outcome| {
+                    let labels = [("outcome", outcome.as_str())];
+                    metrics.counter(&names::VERIFICATION_CACHE, &labels)
+                })
+                .collect(),
             accept_errors: AcceptError::ALL
                 .iter()
                 .map(|r| metrics.counter(&names::ACCEPT_ERRORS, &[("reason", r.as_str())]))
                 .collect(),
         }
+    }
+
+    /// A client's chain was decided about.
+    pub fn verified(&self, outcome: VerificationOutcome) {
+        self.verifications[outcome.index()].increment(1);
     }
 
     /// A generation serves since `now_s` (seconds since 1970).

@@ -167,6 +167,16 @@ label! {
 }
 
 label! {
+    /// Whether a chain had been verified before.
+    VerificationOutcome {
+        /// Its permit holds still; no signature of its path was verified.
+        Hit = "hit",
+        /// It was verified from scratch.
+        Miss = "miss",
+    }
+}
+
+label! {
     /// Whose fault a failed accept was.
     AcceptError {
         /// The connection was gone again before we took it.

@@ -16,7 +16,7 @@ use metrics_exporter_prometheus::{
 pub use handles::{BackendMetrics, ListenerMetrics, ProcessMetrics, WorkerMetrics};
 pub use labels::{
     AcceptError, BackendResult, CloseCause, Direction, HandshakeKind, HandshakeResult,
-    ReloadResult, ResumptionOutcome, ShedReason, VersionLabel,
+    ReloadResult, ResumptionOutcome, ShedReason, VerificationOutcome, VersionLabel,
 };
 pub use names::{ALL, Kind, MetricName};
 

@@ -298,7 +298,7 @@ const DELIVERY_STEPS: u32 = 50;
 
 /// Ends our stream and waits a moment for the client to end its own: closing a socket that
 /// holds unread bytes would reset our last alert away. A client that keeps sending is stopped
-/// by its window after [`LINGER_BYTES`].
+/// by its window after 256 KiB.
 pub async fn linger(client: &Rc<Socket>, pool: &Rc<Pool>, registration: &Registration) {
     client.revive();
     registration.enter(Phase::Linger);

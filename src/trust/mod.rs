@@ -33,6 +33,7 @@ mod refusal;
 #[cfg(test)]
 mod tests;
 mod verification;
+mod verified;
 
 pub use certificate::{KeyAlgorithm, MalformedCertificate};
 pub use identity::Identity;

@@ -12,9 +12,10 @@ use crate::{
 
 /// The right to be connected to the backend. Only a [`Policy`](super::Policy) makes one.
 ///
-/// An anonymous one takes one word, any other one allocation more.
-#[derive(Debug)]
-pub struct Permit(Option<Box<Peer>>);
+/// An anonymous one takes one word; any other one shares its allocation with all connections
+/// that show the same chain.
+#[derive(Debug, Clone)]
+pub struct Permit(Option<Arc<Peer>>);
 
 impl Permit {
     pub(super) fn anonymous() -> Self {
@@ -22,7 +23,7 @@ impl Permit {
     }
 
     pub(super) fn granted(peer: Peer) -> Self {
-        Self(Some(Box::new(peer)))
+        Self(Some(Arc::new(peer)))
     }
 
     /// Who was let in; `None` is an anonymous client of a listener that allows them.

@@ -11,6 +11,7 @@ use super::{
     path,
     permit::Peer,
     presented::Presented,
+    verified::{ChainDigest, Verified},
 };
 use crate::{
     config::{CaCertificate, ClientAuth, PeerSet, TrustProfile},
@@ -39,6 +40,8 @@ pub struct Policy {
     trust_anchors: Vec<TrustAnchor<'static>>,
     anchors: Vec<Anchor>,
     root_hint_subjects: Vec<DistinguishedName>,
+    /// What it has admitted.
+    verified: Verified,
 }
 
 /// A peer set, bound to its profile.
@@ -86,6 +89,7 @@ impl Policy {
             trust_anchors: Vec::new(),
             anchors: Vec::new(),
             root_hint_subjects: Vec::new(),
+            verified: Verified::default(),
         };
         if client_auth == ClientAuth::None {
             return Ok(policy);
@@ -151,7 +155,15 @@ impl Policy {
         Ok(())
     }
 
-    /// Decides about a client that has proved to hold the key of `chain[0]`.
+    /// The permit of a chain that this policy has [admitted](Self::decide) before, if every
+    /// certificate of its path is valid at `now`: what `decide` would say, without the signatures
+    /// of the path being verified again.
+    pub fn admitted_before(&self, chain: &[CertificateDer<'_>], now: UnixTime) -> Option<Permit> {
+        self.verified.get(ChainDigest::of(chain), now)
+    }
+
+    /// Decides about a client that has proved to hold the key of `chain[0]`, and remembers whom
+    /// it admits.
     ///
     /// The order of the other certificates doesn't matter, and superfluous ones don't either. An
     /// empty chain is a client [without a certificate](Self::without_certificate).
@@ -165,14 +177,18 @@ impl Policy {
         let presented = Presented::parse(leaf, others)?;
         let decision = self.check_leaf(&presented).and_then(|()| path::find(self, &presented, now));
         match decision {
-            Ok(grant) => Ok(Permit::granted(Peer {
-                set: self.rules[grant.rule].set.clone(),
-                pattern: grant.pattern,
-                matched_name: grant.name,
-                anchor_subject: self.anchors[grant.anchor].subject.clone(),
-                valid_until: grant.valid_until,
-                identity: presented.identity,
-            })),
+            Ok(grant) => {
+                let permit = Permit::granted(Peer {
+                    set: self.rules[grant.rule].set.clone(),
+                    pattern: grant.pattern,
+                    matched_name: grant.name,
+                    anchor_subject: self.anchors[grant.anchor].subject.clone(),
+                    valid_until: grant.valid_until,
+                    identity: presented.identity,
+                });
+                self.verified.insert(ChainDigest::of(chain), now, &permit);
+                Ok(permit)
+            }
             Err(refused) => Err(refused.of(presented.identity)),
         }
     }

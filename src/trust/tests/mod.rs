@@ -5,6 +5,7 @@ mod chains;
 mod identities;
 mod names;
 mod purposes;
+mod verified;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 

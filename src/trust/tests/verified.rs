@@ -1,0 +1,56 @@
+//! What a policy remembers of those it has admitted.
+
+use super::{Ca, NOW, admitted, at, date, frontends};
+
+/// The second in which 2031 begins, when leaves end.
+const END: u64 = 1_924_992_000;
+
+#[test]
+fn a_client_that_comes_back_gets_the_same_permit_without_being_verified_again() {
+    let ca = Ca::root("Contoso Root");
+    let policy = frontends(&ca, |_| {});
+    let chain = [ca.leaf("fe01.contoso.test")];
+    assert!(policy.admitted_before(&chain, at(NOW)).is_none());
+    let first = admitted(&policy, &chain);
+    let again = policy.admitted_before(&chain, at(NOW + 1)).unwrap();
+    assert!(std::ptr::eq(first.peer().unwrap(), again.peer().unwrap()));
+}
+
+#[test]
+fn what_was_verified_before_does_not_outlive_its_certificates() {
+    let ca = Ca::root("Contoso Root");
+    let policy = frontends(&ca, |_| {});
+    let chain = [ca.leaf_with("fe01.contoso.test", |leaf| leaf.not_after = date(2031))];
+    admitted(&policy, &chain);
+    assert!(policy.admitted_before(&chain, at(END)).is_some());
+    assert!(policy.admitted_before(&chain, at(END + 1)).is_none());
+}
+
+#[test]
+fn a_clock_that_goes_back_behind_a_verification_asks_for_another() {
+    let ca = Ca::root("Contoso Root");
+    let policy = frontends(&ca, |_| {});
+    let chain = [ca.leaf("fe01.contoso.test")];
+    admitted(&policy, &chain);
+    assert!(policy.admitted_before(&chain, at(NOW - 1)).is_none());
+}
+
+#[test]
+fn a_refusal_is_not_remembered_and_another_chain_is_not_known() {
+    let ca = Ca::root("Contoso Root");
+    let policy = frontends(&ca, |_| {});
+    let stranger = [Ca::root("Contoso Root").leaf("fe01.contoso.test")];
+    assert!(policy.decide(&stranger, at(NOW)).is_err());
+    assert!(policy.admitted_before(&stranger, at(NOW)).is_none());
+    let one = ca.leaf("fe01.contoso.test");
+    admitted(&policy, std::slice::from_ref(&one));
+    assert!(policy.admitted_before(&[one, ca.der.clone()], at(NOW)).is_none());
+}
+
+#[test]
+fn another_policy_knows_nothing_of_it() {
+    let ca = Ca::root("Contoso Root");
+    let chain = [ca.leaf("fe01.contoso.test")];
+    admitted(&frontends(&ca, |_| {}), &chain);
+    assert!(frontends(&ca, |_| {}).admitted_before(&chain, at(NOW)).is_none());
+}
