@@ -19,9 +19,13 @@
 
 mod peers;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use clap::Parser;
+use countersign::load::Report;
 use peers::{
     BenchError, Peer,
     results::{Results, Series},
@@ -52,11 +56,11 @@ struct Options {
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
     workers: u16,
 
-    /// Where results go
-    #[arg(long, default_value = "bench-results")]
-    out: PathBuf,
+    /// Where results go (default: bench-results; nowhere with --smoke)
+    #[arg(long)]
+    out: Option<PathBuf>,
 
-    /// One short round whose results are thrown away
+    /// One short round, in which no operation of any server may fail
     #[arg(long)]
     smoke: bool,
 
@@ -94,7 +98,13 @@ fn measure(options: &Options) -> Result<(), BenchError> {
         if options.smoke { (1, Scale::SMOKE) } else { (options.rounds, Scale::FULL) };
 
     let site = Site::open()?;
-    let load = Load { site: &site, cipher: &options.cipher, scale, placement: Placement::Apart };
+    let load = Load {
+        site: &site,
+        cipher: &options.cipher,
+        scale,
+        placement: Placement::Apart,
+        strict: options.smoke,
+    };
     let mut results = Results::new(&peers, &rows, &options.cipher, rounds, scale)?;
     for round in 0..usize::from(rounds) {
         for turn in 0..peers.len() {
@@ -112,14 +122,15 @@ fn measure(options: &Options) -> Result<(), BenchError> {
         }
     }
     println!("{}", results.markdown());
-    if options.smoke {
-        // Writing is a part of what has to work.
-        let folder = tempfile::tempdir().map_err(BenchError::io("a temporary folder"))?;
-        results.write(folder.path())?;
-    } else {
-        for file in results.write(&options.out)? {
-            eprintln!("wrote {}", file.display());
-        }
+    // Writing is a part of what has to work.
+    let scratch = tempfile::tempdir().map_err(BenchError::io("a temporary folder"))?;
+    let folder = match &options.out {
+        Some(folder) => folder,
+        None if options.smoke => scratch.path(),
+        None => Path::new("bench-results"),
+    };
+    for file in results.write(folder)? {
+        eprintln!("wrote {}", file.display());
     }
     Ok(())
 }
@@ -132,24 +143,25 @@ fn measure_server(
     rows: &[Row],
     results: &mut Results,
 ) -> Result<(), BenchError> {
-    let series = Series::Peer(peer);
-    let (able, unable): (Vec<_>, Vec<_>) =
-        rows.iter().copied().partition(|&row| peer.cannot(row).is_none());
-    for row in unable {
-        eprintln!("  {row:?}: left out, {}", peer.cannot(row).unwrap_or_default());
-    }
-    if able.contains(&Row::Idle) {
+    let mut take = |row: Row, report: Result<Report, BenchError>| match report {
+        Ok(report) => results.add(row, Series::Peer(peer), &report),
+        Err(why) if peer != Peer::Countersign && why.leaves_out(load.strict) => {
+            eprintln!("  LEFT OUT: {why}");
+            results.leave_out(row, peer, &why);
+            Ok(())
+        }
+        Err(error) => Err(error),
+    };
+    if rows.contains(&Row::Idle) {
         for &connections in load.scale.idle_connections {
             let server = load.site.start(peer, load.placement)?;
-            let report = Row::Idle.run(load, &server, Some(connections))?;
+            take(Row::Idle, Row::Idle.run(load, &server, Some(connections)))?;
             server.stop()?;
-            results.add(Row::Idle, series, &report)?;
         }
     }
     let server = load.site.start(peer, load.placement)?;
-    for row in able.into_iter().filter(|&row| row != Row::Idle) {
-        let report = row.run(load, &server, None)?;
-        results.add(row, series, &report)?;
+    for &row in rows.iter().filter(|row| **row != Row::Idle) {
+        take(row, row.run(load, &server, None))?;
     }
     server.stop()
 }

@@ -15,7 +15,6 @@ use std::{
 
 use clap::ValueEnum;
 use countersign::load::LoadError;
-use rows::Row;
 
 /// A server under test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
@@ -47,6 +46,8 @@ pub(crate) enum BenchError {
     Load(#[from] LoadError),
     #[error("{row}: {failed} of {attempts} operations failed, so the numbers mean nothing: {why}")]
     Failed { row: &'static str, failed: u64, attempts: u64, why: String },
+    #[error("{row}: {why}")]
+    OtherWork { row: &'static str, why: String },
     #[error("{0}: the run measured nothing")]
     Empty(&'static str),
     #[error("can't draw {file}: {reason}")]
@@ -57,6 +58,16 @@ impl BenchError {
     pub(crate) fn io(what: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
         let what = what.into();
         move |source| Self::Io { what, source }
+    }
+
+    /// Whether it means that a server can't do the work of a row, and no more than that. A
+    /// `strict` comparison forgives no failed operation.
+    pub(crate) fn leaves_out(&self, strict: bool) -> bool {
+        match self {
+            Self::OtherWork { .. } => true,
+            Self::Failed { .. } => !strict,
+            _ => false,
+        }
     }
 }
 
@@ -110,17 +121,6 @@ impl Peer {
             },
             PathBuf::from,
         )
-    }
-
-    /// Why it can't do the work of that row, if it can't.
-    pub(crate) fn cannot(self, row: Row) -> Option<&'static str> {
-        match (self, row) {
-            (Self::Hitch, Row::Resumed) => Some(
-                "it sets no session id context, without which OpenSSL aborts a handshake that \
-                 resumes a session with a client certificate",
-            ),
-            _ => None,
-        }
     }
 
     /// How it is started in the foreground with `config`.

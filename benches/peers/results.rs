@@ -43,6 +43,8 @@ pub(crate) struct Results {
     /// By the name of the line.
     samples: BTreeMap<(String, Series), Vec<f64>>,
     reports: BTreeMap<(Row, Series), Vec<Value>>,
+    /// Rows that a server couldn't do in one round or another, and why.
+    left_out: BTreeMap<(Row, Peer), String>,
 }
 
 /// Lowest, median and highest sample.
@@ -96,6 +98,7 @@ impl Results {
             rows: rows.to_vec(),
             samples: BTreeMap::new(),
             reports: BTreeMap::new(),
+            left_out: BTreeMap::new(),
         })
     }
 
@@ -106,6 +109,11 @@ impl Results {
         series: Series,
         report: &Report,
     ) -> Result<(), BenchError> {
+        if let Series::Peer(peer) = series
+            && self.left_out.contains_key(&(row, peer))
+        {
+            return Ok(());
+        }
         for (name, figure) in row.figures(self.scale, report)? {
             eprintln!("  {name}: {figure:.2}");
             self.samples.entry((name, series)).or_default().push(figure);
@@ -113,6 +121,14 @@ impl Results {
         let report = serde_json::to_value(report).unwrap_or(Value::Null);
         self.reports.entry((row, series)).or_default().push(report);
         Ok(())
+    }
+
+    /// Shows the row of that server as left out, whatever other rounds gave.
+    pub(crate) fn leave_out(&mut self, row: Row, peer: Peer, why: &BenchError) {
+        for line in row.lines(self.scale) {
+            self.samples.remove(&(line.name, Series::Peer(peer)));
+        }
+        self.left_out.entry((row, peer)).or_insert_with(|| why.to_string());
     }
 
     pub(crate) fn peers(&self) -> &[Peer] {
@@ -204,14 +220,9 @@ impl Results {
     }
 
     fn write_left_out(&self, text: &mut String) {
-        for &peer in &self.peers {
-            for &row in &self.rows {
-                if let Some(reason) = peer.cannot(row) {
-                    let titles: Vec<_> =
-                        row.lines(self.scale).into_iter().map(|line| line.title).collect();
-                    let _ = writeln!(text, "\n–: {peer}, {}: {reason}.", titles.join(", "));
-                }
-            }
+        for ((row, peer), why) in &self.left_out {
+            let titles: Vec<_> = row.lines(self.scale).into_iter().map(|line| line.title).collect();
+            let _ = writeln!(text, "\n–: {peer}, {}: left out, {why}.", titles.join(", "));
         }
     }
 
@@ -299,12 +310,11 @@ impl Results {
             .map(|(peer, version)| (peer.to_string(), json!(version)))
             .collect();
         let left_out: Vec<_> = self
-            .peers
+            .left_out
             .iter()
-            .flat_map(|&peer| self.rows.iter().map(move |&row| (peer, row)))
-            .filter_map(|(peer, row)| {
-                let row_name = format!("{row:?}").to_lowercase();
-                peer.cannot(row).map(|why| json!([peer.to_string(), row_name, why]))
+            .map(|((row, peer), why)| {
+                let row = format!("{row:?}").to_lowercase();
+                json!({ "row": row, "peer": peer.to_string(), "why": why })
             })
             .collect();
         json!({

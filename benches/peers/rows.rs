@@ -57,6 +57,9 @@ pub(crate) struct Load<'a> {
     pub(crate) cipher: &'a str,
     pub(crate) scale: Scale,
     pub(crate) placement: Placement,
+    /// Whether a failed operation of any server ends the comparison, instead of leaving out that
+    /// row of that server.
+    pub(crate) strict: bool,
 }
 
 impl Scale {
@@ -178,7 +181,7 @@ impl Row {
     }
 
     fn args(self, load: Load<'_>, server: &Server) -> RunArgs {
-        let Load { site, cipher, scale, placement } = load;
+        let Load { site, cipher, scale, placement, .. } = load;
         let duration = if self == Self::Idle { scale.duration / 4 } else { scale.duration };
         RunArgs {
             target: site.address(self.behind()).to_string(),
@@ -199,7 +202,7 @@ impl Row {
             cpus: placement.load_cpus(),
             ramp: scale.ramp,
             timeout: Duration::from_secs(10),
-            server_pid: server.pids.clone(),
+            server_pid: server.pids(self.behind()),
             server_cgroup: None,
             json: false,
             plain: false,
@@ -232,24 +235,25 @@ impl Row {
 
     /// A figure counts only if all of the work was done, and was the work that the row names.
     fn accept(self, report: &Report) -> Result<(), BenchError> {
+        let row = self.mode().name();
+        if !report.all_succeeded() || report.warmup_errors > 0 {
+            return Err(BenchError::Failed {
+                row,
+                failed: report.attempts - report.ok + report.warmup_errors,
+                attempts: report.attempts + report.warmup_errors,
+                why: format!("{:?}", report.error_examples),
+            });
+        }
         let resumed = report.resumed_share.unwrap_or(0.0);
-        let why = if !report.errors.is_empty() {
-            format!("{:?}", report.error_examples)
-        } else if report.warmup_errors > 0 {
-            format!("{} of them before the window", report.warmup_errors)
-        } else if self == Self::Resumed && resumed < MIN_RESUMED_SHARE {
-            format!("only {:.1}% were resumed", resumed * 100.0)
-        } else if self == Self::Full && report.handshakes_resumed > 0 {
-            "some handshakes were resumed".to_owned()
-        } else {
-            return Ok(());
-        };
-        Err(BenchError::Failed {
-            row: self.mode().name(),
-            failed: report.attempts - report.ok + report.warmup_errors,
-            attempts: report.attempts,
-            why,
-        })
+        if self == Self::Resumed && resumed < MIN_RESUMED_SHARE {
+            let why = format!("only {:.1}% of its handshakes were resumed", resumed * 100.0);
+            return Err(BenchError::OtherWork { row, why });
+        }
+        if self == Self::Full && report.handshakes_resumed > 0 {
+            let why = "some of its handshakes were resumed".to_owned();
+            return Err(BenchError::OtherWork { row, why });
+        }
+        Ok(())
     }
 }
 

@@ -43,8 +43,8 @@ pub(crate) struct Site {
 #[derive(Debug)]
 pub(crate) struct Server {
     children: Vec<Child>,
-    /// The processes and their descendants.
-    pub(crate) pids: Vec<u32>,
+    /// Each child and its descendants.
+    pids: Vec<Vec<u32>>,
     // After the children: the folder outlives them.
     _folder: TempDir,
 }
@@ -88,7 +88,7 @@ impl Placement {
     }
 }
 
-/// Which backend is wanted.
+/// Which backend is wanted; routes, and processes that serve one each, are in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Behind {
     Echo,
@@ -119,12 +119,7 @@ impl Site {
 
     /// The server's address that leads to that backend.
     pub(crate) fn address(&self, behind: Behind) -> SocketAddr {
-        let route = match behind {
-            Behind::Echo => self.routes[0],
-            Behind::Source => self.routes[1],
-            Behind::Discard => self.routes[2],
-        };
-        SocketAddr::from((Ipv4Addr::LOCALHOST, route.port))
+        SocketAddr::from((Ipv4Addr::LOCALHOST, self.routes[behind as usize].port))
     }
 
     /// Starts `peer` in a folder of its own and waits until it listens everywhere.
@@ -179,8 +174,14 @@ impl Server {
         self.children.iter_mut().find_map(|child| child.try_wait().ok().flatten())
     }
 
-    fn descendants(&self) -> Vec<u32> {
-        self.children.iter().flat_map(|child| descendants(child.id())).collect()
+    /// The processes that serve this backend.
+    pub(crate) fn pids(&self, behind: Behind) -> Vec<u32> {
+        let place = if self.pids.len() == 1 { 0 } else { behind as usize };
+        self.pids[place].clone()
+    }
+
+    fn descendants(&self) -> Vec<Vec<u32>> {
+        self.children.iter().map(|child| descendants(child.id())).collect()
     }
 
     /// Asks first, so that a master process takes its workers along; then insists.
@@ -199,7 +200,7 @@ impl Server {
         }
         for child in &mut self.children {
             if child.try_wait()?.is_none() {
-                for &pid in &pids {
+                for &pid in pids.iter().flatten() {
                     signal(pid, Signal::KILL);
                 }
                 child.wait()?;
