@@ -224,9 +224,8 @@ impl Row {
             Self::Up => Some(vec![("up".to_owned(), server.cpu_s_per_gb?)]),
             Self::Beside => {
                 let latency = report.latency.as_ref()?;
-                let figure = |(name, of): &(&str, fn(&Latency) -> f64)| {
-                    (format!("beside-{name}"), of(latency))
-                };
+                let figure =
+                    |(name, of): &(&str, Quantile)| (format!("beside-{name}"), of(latency));
                 Some(QUANTILES.iter().map(figure).collect())
             }
         });
@@ -257,8 +256,11 @@ impl Row {
     }
 }
 
+/// Reads a quantile, µs.
+type Quantile = fn(&Latency) -> f64;
+
 /// The quantiles of a latency that are shown.
-pub(crate) const QUANTILES: [(&str, fn(&Latency) -> f64); 4] = [
+pub(crate) const QUANTILES: [(&str, Quantile); 4] = [
     ("p50", |latency| latency.p50_us),
     ("p90", |latency| latency.p90_us),
     ("p99", |latency| latency.p99_us),
