@@ -163,6 +163,7 @@ fn memory(results: &Results, area: &Area<'_>) -> Drawn {
     others.truncate(BEST_PEERS);
     let own = results.peers().iter().copied().filter(|peer| *peer == Peer::Countersign);
     let shown: Vec<_> = own.chain(others).map(|peer| (peer, series(peer))).collect();
+    // The legend has the room above the highest figure.
     let highest = highest(&shown);
     let most = counts.last().copied().map_or(1.0, f64::from);
 
@@ -171,7 +172,7 @@ fn memory(results: &Results, area: &Area<'_>) -> Drawn {
         .margin(MARGIN)
         .x_label_area_size(44)
         .y_label_area_size(64)
-        .build_cartesian_2d(0.0..most * 1.02, 0.0..highest * 1.1)?;
+        .build_cartesian_2d(0.0..most * 1.02, 0.0..highest * 1.35)?;
     chart
         .configure_mesh()
         .light_line_style(WHITE)
@@ -197,14 +198,16 @@ fn latency(results: &Results, area: &Area<'_>) -> Drawn {
     let shown: Vec<_> = results.peers().iter().map(|&peer| (peer, series(peer))).collect();
     let lowest = shown.iter().flat_map(|(_, points)| points).map(|point| point.1);
     let lowest = lowest.fold(f64::INFINITY, f64::min).clamp(1.0, 1e9);
-    let highest = highest(&shown);
+    // The legend has the room above the highest figure.
+    let highest = highest(&shown).max(lowest);
+    let top = highest * 1.5 * (highest / lowest).powf(0.4);
 
     let mut chart = ChartBuilder::on(area)
         .caption("1 KiB round trip on 8 connections beside 4 bulk downloads", text(17))
         .margin(MARGIN)
         .x_label_area_size(44)
         .y_label_area_size(72)
-        .build_cartesian_2d(-0.2..3.2, (lowest / 1.5..highest.max(lowest) * 1.5).log_scale())?;
+        .build_cartesian_2d(-0.2..3.2, (lowest / 1.5..top).log_scale())?;
     chart
         .configure_mesh()
         .light_line_style(WHITE)
