@@ -1,28 +1,36 @@
-//! What TLS termination costs: countersign beside nginx and HAProxy, doing the same work on the
-//! same machine in alternating rounds.
+//! What TLS termination costs: countersign beside nginx, HAProxy, stunnel and hitch, doing the
+//! same work on the same machine in alternating rounds.
 //!
 //! ```sh
 //! cargo build --release && cargo bench --bench terminate
 //! cargo bench --bench terminate -- --rounds 5 --peers countersign,nginx --rows full,resumed
+//! cargo bench --bench terminate -- --workers 2      # and countersign with two workers
 //! cargo bench --bench terminate -- --smoke          # does it run at all: for CI
 //! ```
 //!
 //! The server under test has CPU 0; the load generator and the backends, which are threads of
 //! this process, have CPU 1. What is compared is the server's CPU time an operation, not the
 //! rate: on two CPUs the generator is often the limit. Each round starts each server anew; the
-//! medians over the rounds and every sample go to `bench-results/DATE-HOST.json`, a table to
-//! `bench-results/DATE-HOST.md`.
+//! medians over the rounds and every sample go to `bench-results/DATE-HOST.json`, tables to
+//! `bench-results/DATE-HOST.md`, plots to `bench-results/DATE-HOST-*.svg`.
+//!
+//! Servers are looked for where Debian has them; `COUNTERSIGN_BIN` and `COUNTERSIGN_BENCH_NGINX`,
+//! `_HAPROXY`, `_STUNNEL` and `_HITCH` name other programs.
 
 mod peers;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use clap::Parser;
+use countersign::load::Report;
 use peers::{
     BenchError, Peer,
-    results::Results,
-    rows::{Row, Scale},
-    site::Site,
+    results::{Results, Series},
+    rows::{Load, Row, Scale},
+    site::{Placement, Site},
 };
 
 #[derive(Debug, Parser)]
@@ -43,11 +51,16 @@ struct Options {
     #[arg(long, default_value = "TLS_AES_128_GCM_SHA256")]
     cipher: String,
 
-    /// Where results go
-    #[arg(long, default_value = "bench-results")]
-    out: PathBuf,
+    /// Measure countersign also with one and with this many workers, load on the same CPUs; 1 for
+    /// none of it
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    workers: u16,
 
-    /// One short round that writes no results
+    /// Where results go (default: bench-results; nowhere with --smoke)
+    #[arg(long)]
+    out: Option<PathBuf>,
+
+    /// One short round, in which no operation of any server may fail
     #[arg(long)]
     smoke: bool,
 
@@ -85,26 +98,80 @@ fn measure(options: &Options) -> Result<(), BenchError> {
         if options.smoke { (1, Scale::SMOKE) } else { (options.rounds, Scale::FULL) };
 
     let site = Site::open()?;
+    let load = Load {
+        site: &site,
+        cipher: &options.cipher,
+        scale,
+        placement: Placement::Apart,
+        strict: options.smoke,
+    };
     let mut results = Results::new(&peers, &rows, &options.cipher, rounds, scale)?;
     for round in 0..usize::from(rounds) {
         for turn in 0..peers.len() {
             // Another server goes first in each round, so that none profits from its place.
             let peer = peers[(turn + round) % peers.len()];
-            let server = site.start(peer)?;
-            for &row in &rows {
-                let report = row.run(&site, &server, &options.cipher, scale)?;
-                let cost = row.cost(&report)?;
-                eprintln!("round {round}: {peer}, {}: {cost:.2} {}", row.title(), row.unit());
-                results.add(row, peer, cost, &report);
+            eprintln!("round {} of {rounds}: {peer}", round + 1);
+            measure_server(load, peer, &rows, &mut results)?;
+        }
+        if options.workers > 1 && peers.contains(&Peer::Countersign) {
+            for workers in [1, options.workers] {
+                eprintln!("round {} of {rounds}: countersign, workers: {workers}", round + 1);
+                let placement = Placement::Together { workers, load_threads: options.workers };
+                measure_scaling(Load { placement, ..load }, &rows, &mut results)?;
             }
-            server.stop()?;
         }
     }
     println!("{}", results.markdown());
-    if !options.smoke {
-        for file in results.write(&options.out)? {
-            eprintln!("wrote {}", file.display());
-        }
+    // Writing is a part of what has to work.
+    let scratch = tempfile::tempdir().map_err(BenchError::io("a temporary folder"))?;
+    let folder = match &options.out {
+        Some(folder) => folder,
+        None if options.smoke => scratch.path(),
+        None => Path::new("bench-results"),
+    };
+    for file in results.write(folder)? {
+        eprintln!("wrote {}", file.display());
     }
     Ok(())
+}
+
+/// All rows of one server: memory with a process of its own for each number of connections, the
+/// others with one process.
+fn measure_server(
+    load: Load<'_>,
+    peer: Peer,
+    rows: &[Row],
+    results: &mut Results,
+) -> Result<(), BenchError> {
+    let mut take = |row: Row, report: Result<Report, BenchError>| match report {
+        Ok(report) => results.add(row, Series::Peer(peer), &report),
+        Err(why) if peer != Peer::Countersign && why.leaves_out(load.strict) => {
+            eprintln!("  LEFT OUT: {why}");
+            results.leave_out(row, peer, &why);
+            Ok(())
+        }
+        Err(error) => Err(error),
+    };
+    if rows.contains(&Row::Idle) {
+        for &connections in load.scale.idle_connections {
+            let server = load.site.start(peer, load.placement)?;
+            take(Row::Idle, Row::Idle.run(load, &server, Some(connections)))?;
+            server.stop()?;
+        }
+    }
+    let server = load.site.start(peer, load.placement)?;
+    for &row in rows.iter().filter(|row| **row != Row::Idle) {
+        take(row, row.run(load, &server, None))?;
+    }
+    server.stop()
+}
+
+/// What an operation costs however many workers there are.
+fn measure_scaling(load: Load<'_>, rows: &[Row], results: &mut Results) -> Result<(), BenchError> {
+    let server = load.site.start(Peer::Countersign, load.placement)?;
+    for row in Row::SCALING.into_iter().filter(|row| rows.contains(row)) {
+        let report = row.run(load, &server, None)?;
+        results.add(row, Series::Workers(load.placement.workers()), &report)?;
+    }
+    server.stop()
 }

@@ -1,5 +1,7 @@
 //! Each server's configuration: mutual TLS on three ports, one worker on CPU 0, no log of
-//! connections, session tickets; all else as the server comes.
+//! connections, session tickets, no waiting for larger segments; all else as the server comes.
+
+use rustix::process::geteuid;
 
 use super::{
     Peer,
@@ -14,21 +16,50 @@ pub(crate) struct Route {
     pub(crate) backend_port: u16,
 }
 
+/// A configuration file; each is served by a process of its own.
+#[derive(Debug)]
+pub(crate) struct ConfigFile {
+    pub(crate) name: String,
+    pub(crate) text: String,
+}
+
 impl Peer {
-    /// The configuration file's name and text.
-    pub(crate) fn configuration(self, pki: &Pki, routes: &[Route]) -> (&'static str, String) {
+    /// The files that it takes to serve all routes. `workers` counts for countersign alone.
+    pub(crate) fn configuration(
+        self,
+        pki: &Pki,
+        routes: &[Route],
+        workers: u16,
+    ) -> Vec<ConfigFile> {
+        let file = |name: &str, text| vec![ConfigFile { name: name.to_owned(), text }];
         match self {
-            Self::Countersign => ("countersign.toml", countersign(pki, routes)),
-            Self::Nginx => ("nginx.conf", nginx(pki, routes)),
-            Self::Haproxy => ("haproxy.cfg", haproxy(pki, routes)),
+            Self::Countersign => file("countersign.toml", countersign(pki, routes, workers)),
+            Self::Nginx => file("nginx.conf", nginx(pki, routes, self.stream_module().as_deref())),
+            Self::Haproxy => file("haproxy.cfg", haproxy(pki, routes)),
+            Self::Stunnel => file("stunnel.conf", stunnel(pki, routes)),
+            // It knows a single backend.
+            Self::Hitch => routes
+                .iter()
+                .map(|route| ConfigFile {
+                    name: format!("hitch-{}.conf", route.name),
+                    text: hitch(pki, route),
+                })
+                .collect(),
         }
+    }
+
+    /// nginx' stream module, if it isn't built in: where Debian's packages have it.
+    fn stream_module(self) -> Option<String> {
+        let about = self.about(&["-V"]);
+        let folder = about.split("--modules-path=").nth(1)?.split_whitespace().next()?;
+        about.contains("--with-stream=dynamic").then(|| format!("{folder}/ngx_stream_module.so"))
     }
 }
 
-fn countersign(pki: &Pki, routes: &[Route]) -> String {
+fn countersign(pki: &Pki, routes: &[Route], workers: u16) -> String {
     let mut text = format!(
         r#"[workers]
-cpus = "0"
+cpus = "0-{}"
 
 [admin]
 listen = "off"
@@ -44,6 +75,7 @@ names = ["{CLIENT_NAME}"]
 trust = "bench"
 names = ["{CLIENT_NAME}"]
 "#,
+        workers - 1,
         pki.ca
     );
     for Route { name, port, backend_port } in routes {
@@ -66,10 +98,10 @@ backend = "{name}"
     text
 }
 
-fn nginx(pki: &Pki, routes: &[Route]) -> String {
-    let mut text = format!(
-        "load_module /usr/lib/nginx/modules/ngx_stream_module.so;
-daemon off;
+fn nginx(pki: &Pki, routes: &[Route], module: Option<&str>) -> String {
+    let mut text = module.map_or_else(String::new, |file| format!("load_module {file};\n"));
+    text += &format!(
+        "daemon off;
 worker_processes 1;
 worker_cpu_affinity 01;
 worker_rlimit_nofile 16384;
@@ -128,4 +160,49 @@ listen {name}
         );
     }
     text
+}
+
+fn stunnel(pki: &Pki, routes: &[Route]) -> String {
+    let mut text = "foreground = yes
+pid =
+debug = 3
+socket = l:TCP_NODELAY=1
+socket = r:TCP_NODELAY=1
+"
+    .to_owned();
+    for Route { name, port, backend_port } in routes {
+        text += &format!(
+            "
+[{name}]
+accept = 127.0.0.1:{port}
+connect = 127.0.0.1:{backend_port}
+cert = {}
+CAfile = {}
+verifyChain = yes
+requireCert = yes
+",
+            pki.server_with_key.display(),
+            pki.ca.display()
+        );
+    }
+    text
+}
+
+fn hitch(pki: &Pki, Route { port, backend_port, .. }: &Route) -> String {
+    // It refuses to have workers that run as root.
+    let user = if geteuid().is_root() { "user = \"nobody\"\n" } else { "" };
+    format!(
+        "{user}frontend = \"[127.0.0.1]:{port}\"
+backend = \"[127.0.0.1]:{backend_port}\"
+pem-file = {:?}
+client-verify = required
+client-verify-ca = {:?}
+tls-protos = TLSv1.2 TLSv1.3
+workers = 1
+backlog = 4096
+daemon = off
+ocsp-dir = \"\"
+",
+        pki.server_with_key, pki.ca
+    )
 }

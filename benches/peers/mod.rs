@@ -2,6 +2,7 @@
 
 pub(crate) mod config;
 pub(crate) mod pki;
+pub(crate) mod plots;
 pub(crate) mod results;
 pub(crate) mod rows;
 pub(crate) mod site;
@@ -24,12 +25,16 @@ pub(crate) enum Peer {
     Nginx,
     /// HAProxy in TCP mode.
     Haproxy,
+    /// stunnel as a TLS server.
+    Stunnel,
+    /// hitch.
+    Hitch,
 }
 
 /// Why nothing was measured.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BenchError {
-    #[error("no server to measure: build countersign with --release, or install nginx or haproxy")]
+    #[error("no server to measure: build countersign with --release, or install one of the others")]
     NothingToMeasure,
     #[error("{what}: {source}")]
     Io { what: String, source: io::Error },
@@ -41,8 +46,12 @@ pub(crate) enum BenchError {
     Load(#[from] LoadError),
     #[error("{row}: {failed} of {attempts} operations failed, so the numbers mean nothing: {why}")]
     Failed { row: &'static str, failed: u64, attempts: u64, why: String },
+    #[error("{row}: {why}")]
+    OtherWork { row: &'static str, why: String },
     #[error("{0}: the run measured nothing")]
     Empty(&'static str),
+    #[error("can't draw {file}: {reason}")]
+    Plot { file: PathBuf, reason: String },
 }
 
 impl BenchError {
@@ -50,30 +59,68 @@ impl BenchError {
         let what = what.into();
         move |source| Self::Io { what, source }
     }
+
+    /// Whether it means that a server can't do the work of a row, and no more than that. A
+    /// `strict` comparison forgives no failed operation.
+    pub(crate) fn leaves_out(&self, strict: bool) -> bool {
+        match self {
+            Self::OtherWork { .. } => true,
+            Self::Failed { .. } => !strict,
+            _ => false,
+        }
+    }
 }
 
 impl Peer {
-    const ALL: [Self; 3] = [Self::Countersign, Self::Nginx, Self::Haproxy];
+    const ALL: [Self; 5] =
+        [Self::Countersign, Self::Nginx, Self::Haproxy, Self::Stunnel, Self::Hitch];
 
-    /// Those whose program is there.
+    /// Those whose program is there; says on standard error which are not.
     pub(crate) fn installed() -> Vec<Self> {
         let (there, missing): (Vec<_>, Vec<_>) =
             Self::ALL.into_iter().partition(|peer| peer.program().is_file());
         for peer in missing {
-            eprintln!("left out: {peer}, there is no {}", peer.program().display());
+            let program = peer.program();
+            let variable = peer.variable();
+            eprintln!("LEFT OUT: {peer}, there is no {} (see {variable})", program.display());
         }
         there
     }
 
-    pub(crate) fn program(self) -> PathBuf {
+    pub(crate) fn name(self) -> &'static str {
         match self {
-            Self::Countersign => std::env::var_os("COUNTERSIGN_BIN").map_or_else(
-                || Path::new(env!("CARGO_MANIFEST_DIR")).join("target/release/countersign"),
-                PathBuf::from,
-            ),
-            Self::Nginx => "/usr/sbin/nginx".into(),
-            Self::Haproxy => "/usr/sbin/haproxy".into(),
+            Self::Countersign => "countersign",
+            Self::Nginx => "nginx",
+            Self::Haproxy => "haproxy",
+            Self::Stunnel => "stunnel",
+            Self::Hitch => "hitch",
         }
+    }
+
+    /// The environment variable that names another program.
+    fn variable(self) -> &'static str {
+        match self {
+            Self::Countersign => "COUNTERSIGN_BIN",
+            Self::Nginx => "COUNTERSIGN_BENCH_NGINX",
+            Self::Haproxy => "COUNTERSIGN_BENCH_HAPROXY",
+            Self::Stunnel => "COUNTERSIGN_BENCH_STUNNEL",
+            Self::Hitch => "COUNTERSIGN_BENCH_HITCH",
+        }
+    }
+
+    pub(crate) fn program(self) -> PathBuf {
+        std::env::var_os(self.variable()).map_or_else(
+            || match self {
+                Self::Countersign => {
+                    Path::new(env!("CARGO_MANIFEST_DIR")).join("target/release/countersign")
+                }
+                Self::Nginx => "/usr/sbin/nginx".into(),
+                Self::Haproxy => "/usr/sbin/haproxy".into(),
+                Self::Stunnel => "/usr/bin/stunnel4".into(),
+                Self::Hitch => "/usr/sbin/hitch".into(),
+            },
+            PathBuf::from,
+        )
     }
 
     /// How it is started in the foreground with `config`.
@@ -83,35 +130,43 @@ impl Peer {
             Self::Countersign => command.arg("run").arg("--config").arg(config),
             Self::Nginx => command.arg("-e").arg("stderr").arg("-c").arg(config),
             Self::Haproxy => command.arg("-db").arg("-f").arg(config),
+            Self::Stunnel => command.arg(config),
+            Self::Hitch => command.arg("--config").arg(config),
         };
         command
     }
 
-    /// The first line of what it says about itself, with the TLS library where it names one.
+    /// What it calls itself, with the TLS library where it names one.
     pub(crate) fn version(self) -> String {
-        let flag = match self {
+        let text = self.about(&[match self {
             Self::Countersign => "--version",
-            Self::Nginx => "-V",
+            Self::Nginx | Self::Hitch => "-V",
             Self::Haproxy => "-vv",
-        };
-        let output = Command::new(self.program()).arg(flag).stdin(Stdio::null()).output();
-        let Ok(output) = output else { return "unknown".to_owned() };
-        let text =
-            String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
-        let library = text
-            .lines()
-            .find(|line| line.starts_with("built with") || line.starts_with("Running on OpenSSL"));
-        let first = text.lines().next().unwrap_or("unknown");
-        [Some(first), library].into_iter().flatten().collect::<Vec<_>>().join("; ")
+            Self::Stunnel => "-version",
+        }]);
+        let own = text.lines().find(|line| line.to_ascii_lowercase().starts_with(self.name()));
+        let library = text.lines().find(|line| {
+            line.starts_with("built with")
+                || (line.starts_with("Running ") && line.contains("OpenSSL"))
+        });
+        [own.or(Some("unknown")), library].into_iter().flatten().collect::<Vec<_>>().join("; ")
+    }
+
+    /// All that it prints when run with these arguments; nothing if it can't be run.
+    fn about(self, arguments: &[&str]) -> String {
+        let output = Command::new(self.program()).args(arguments).stdin(Stdio::null()).output();
+        output.map_or_else(
+            |_| String::new(),
+            |output| {
+                String::from_utf8_lossy(&output.stdout).into_owned()
+                    + &String::from_utf8_lossy(&output.stderr)
+            },
+        )
     }
 }
 
 impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Countersign => "countersign",
-            Self::Nginx => "nginx",
-            Self::Haproxy => "haproxy",
-        })
+        f.write_str(self.name())
     }
 }

@@ -1,20 +1,20 @@
-//! What is measured: one figure a row.
+//! What is measured: one run of the load generator, and the figures that it gives.
 
-use std::time::Duration;
+use std::{thread, time::Duration};
 
 use clap::ValueEnum;
-use countersign::load::{self, ByteSize, Mode, Report, RunArgs};
+use countersign::load::{self, ByteSize, Group, Latency, Mode, Report, RunArgs, ServerCost};
 
 use super::{
     BenchError,
     pki::SERVER_NAME,
-    site::{Behind, LOAD_CPU, Server, Site},
+    site::{Behind, Placement, Server, Site},
 };
 
-/// A row of the table.
+/// One kind of work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub(crate) enum Row {
-    /// Memory of an idle connection.
+    /// Memory of idle connections.
     Idle,
     /// A full mutual-TLS handshake.
     Full,
@@ -26,6 +26,19 @@ pub(crate) enum Row {
     Down,
     /// Bulk from the client to the backend.
     Up,
+    /// How long round trips take beside bulk.
+    Beside,
+}
+
+/// One figure of a row.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Line {
+    /// Its name in the file for machines.
+    pub(crate) name: String,
+    /// What it is.
+    pub(crate) title: String,
+    /// Of the figure; less is always better.
+    pub(crate) unit: &'static str,
 }
 
 /// How much of everything.
@@ -33,54 +46,84 @@ pub(crate) enum Row {
 pub(crate) struct Scale {
     pub(crate) ramp: Duration,
     pub(crate) duration: Duration,
-    pub(crate) idle_connections: u32,
+    /// Numbers of idle connections, ascending; each is measured with a server of its own.
+    pub(crate) idle_connections: &'static [u32],
+}
+
+/// Whom to load and how, apart from what the row says.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Load<'a> {
+    pub(crate) site: &'a Site,
+    pub(crate) cipher: &'a str,
+    pub(crate) scale: Scale,
+    pub(crate) placement: Placement,
+    /// Whether a failed operation of any server ends the comparison, instead of leaving out that
+    /// row of that server.
+    pub(crate) strict: bool,
 }
 
 impl Scale {
     pub(crate) const FULL: Self = Self {
         ramp: Duration::from_millis(500),
         duration: Duration::from_secs(4),
-        idle_connections: 1000,
+        idle_connections: &[250, 500, 1000],
     };
     pub(crate) const SMOKE: Self = Self {
         ramp: Duration::from_millis(50),
         duration: Duration::from_millis(200),
-        idle_connections: 50,
+        idle_connections: &[50],
     };
+
+    /// The highest number of idle connections: its memory is the row's figure.
+    fn most_idle(self) -> u32 {
+        self.idle_connections.last().copied().unwrap_or(1)
+    }
 }
 
+/// Below this, the row of resumed handshakes would be a mixture.
+const MIN_RESUMED_SHARE: f64 = 0.99;
+/// Bulk connections, alone and beside round trips.
+const BULK_CONNECTIONS: u32 = 4;
+/// How much longer the downloads go on than the round trips beside them.
+const OVERLAP: Duration = Duration::from_millis(300);
+
 impl Row {
-    /// In the order of measuring: memory first, while the process is fresh.
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Idle, Self::Full, Self::Resumed, Self::Request, Self::Down, Self::Up];
+    pub(crate) const ALL: [Self; 7] =
+        [Self::Idle, Self::Full, Self::Resumed, Self::Request, Self::Down, Self::Up, Self::Beside];
 
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Idle => "idle",
-            Self::Full => "full",
-            Self::Resumed => "resumed",
-            Self::Request => "request",
-            Self::Down => "down",
-            Self::Up => "up",
-        }
-    }
+    /// Those that are measured with several workers as well.
+    pub(crate) const SCALING: [Self; 2] = [Self::Full, Self::Request];
 
-    pub(crate) fn title(self) -> &'static str {
+    /// The figures, in the order of the table.
+    pub(crate) fn lines(self, scale: Scale) -> Vec<Line> {
+        let line = |name: &str, title: String, unit| Line { name: name.to_owned(), title, unit };
+        let micros = "µs of CPU";
+        let per_gb = "CPU-s a GB";
         match self {
-            Self::Idle => "memory of an idle connection",
-            Self::Full => "full mutual-TLS handshake, one byte there and back, close",
-            Self::Resumed => "the same, resumed",
-            Self::Request => "1 KiB round trip on 64 connections",
-            Self::Down => "bulk to the client, 4 connections",
-            Self::Up => "bulk to the backend, 4 connections",
-        }
-    }
-
-    pub(crate) fn unit(self) -> &'static str {
-        match self {
-            Self::Idle => "kB",
-            Self::Full | Self::Resumed | Self::Request => "µs of CPU",
-            Self::Down | Self::Up => "CPU-s a GB",
+            Self::Idle => {
+                let most = scale.most_idle();
+                let first = line("idle", format!("memory of an idle connection, of {most}"), "kB");
+                let total = |&count: &u32| {
+                    line(&rss_name(count), format!("memory with {count} idle connections"), "MB")
+                };
+                let totals = [0].iter().chain(scale.idle_connections).map(total);
+                std::iter::once(first).chain(totals).collect()
+            }
+            Self::Full => vec![line("full", "full mTLS handshake".to_owned(), micros)],
+            Self::Resumed => vec![line("resumed", "resumed handshake".to_owned(), micros)],
+            Self::Request => {
+                let title = "1 KiB round trip, 64 connections".to_owned();
+                vec![line("request", title, micros)]
+            }
+            Self::Down => vec![line("down", "bulk to the client".to_owned(), per_gb)],
+            Self::Up => vec![line("up", "bulk to the backend".to_owned(), per_gb)],
+            Self::Beside => QUANTILES
+                .iter()
+                .map(|(quantile, _)| {
+                    let title = format!("1 KiB round trip beside 4 downloads, {quantile}");
+                    line(&format!("beside-{quantile}"), title, "µs")
+                })
+                .collect(),
         }
     }
 
@@ -89,7 +132,7 @@ impl Row {
             Self::Idle => Mode::Hold,
             Self::Full => Mode::Full,
             Self::Resumed => Mode::Resumed,
-            Self::Request => Mode::Request,
+            Self::Request | Self::Beside => Mode::Request,
             Self::Down => Mode::Down,
             Self::Up => Mode::Up,
         }
@@ -97,86 +140,148 @@ impl Row {
 
     fn connections(self, scale: Scale) -> u32 {
         match self {
-            Self::Idle => scale.idle_connections,
+            Self::Idle => scale.most_idle(),
             Self::Full | Self::Resumed => 16,
             Self::Request => 64,
-            Self::Down | Self::Up => 4,
+            Self::Down | Self::Up => BULK_CONNECTIONS,
+            Self::Beside => 8,
         }
     }
 
-    /// Measures the row once.
-    pub(crate) fn run(
-        self,
-        site: &Site,
-        server: &Server,
-        cipher: &str,
-        scale: Scale,
-    ) -> Result<Report, BenchError> {
-        let behind = match self {
+    fn behind(self) -> Behind {
+        match self {
             Self::Down => Behind::Source,
             Self::Up => Behind::Discard,
             _ => Behind::Echo,
-        };
+        }
+    }
+
+    /// Measures the row once; with `connections` instead of the row's own number if given.
+    pub(crate) fn run(
+        self,
+        load: Load<'_>,
+        server: &Server,
+        connections: Option<u32>,
+    ) -> Result<Report, BenchError> {
+        let mut args = self.args(load, server);
+        args.connections = connections.unwrap_or(args.connections);
+        let downloads = (self == Self::Beside).then(|| {
+            let mut args = Self::Down.args(load, server);
+            args.duration = Some(load.scale.duration + OVERLAP);
+            thread::spawn(move || load::run(&args))
+        });
+        let report = load::run(&args);
+        if let Some(downloads) = downloads {
+            let downloads = downloads.join().map_err(|_| BenchError::Empty("downloads"))??;
+            Self::Down.accept(&downloads)?;
+        }
+        let report = report?;
+        self.accept(&report)?;
+        Ok(report)
+    }
+
+    fn args(self, load: Load<'_>, server: &Server) -> RunArgs {
+        let Load { site, cipher, scale, placement, .. } = load;
         let duration = if self == Self::Idle { scale.duration / 4 } else { scale.duration };
-        let report = load::run(&RunArgs {
-            target: site.address(behind).to_string(),
+        RunArgs {
+            target: site.address(self.behind()).to_string(),
             mode: self.mode(),
             ca: Some(site.pki.ca.clone()),
             sni: Some(SERVER_NAME.to_owned()),
             cert: vec![site.pki.client.clone()],
             key: vec![site.pki.client_key.clone()],
             tls: None,
-            group: Some(load::Group::X25519),
+            group: Some(Group::X25519),
             cipher: Some(cipher.to_owned()),
             connections: self.connections(scale),
             duration: Some(duration),
             count: None,
             size: ByteSize(1024),
             rate: None,
-            threads: 1,
-            cpus: LOAD_CPU.parse().ok(),
+            threads: placement.load_threads(),
+            cpus: placement.load_cpus(),
             ramp: scale.ramp,
             timeout: Duration::from_secs(10),
-            server_pid: server.pids.clone(),
+            server_pid: server.pids(self.behind()),
             server_cgroup: None,
             json: false,
             plain: false,
-        })?;
-        self.accept(&report)?;
-        Ok(report)
+        }
     }
 
-    /// The figure of the row.
-    pub(crate) fn cost(self, report: &Report) -> Result<f64, BenchError> {
-        let server = report.server.as_ref();
-        match self {
-            Self::Idle => server.and_then(|server| server.rss_kb_per_connection),
-            Self::Down | Self::Up => server.and_then(|server| server.cpu_s_per_gb),
-            _ => server.and_then(|server| server.cpu_us_per_operation),
-        }
-        .ok_or(BenchError::Empty(self.title()))
+    /// The figures that a report gives, with the names of their [`Row::lines`].
+    pub(crate) fn figures(
+        self,
+        scale: Scale,
+        report: &Report,
+    ) -> Result<Vec<(String, f64)>, BenchError> {
+        let figures = report.server.as_ref().and_then(|server| match self {
+            Self::Idle => memory(server, report.connections, scale),
+            Self::Full => Some(vec![("full".to_owned(), server.cpu_us_per_operation?)]),
+            Self::Resumed => Some(vec![("resumed".to_owned(), server.cpu_us_per_operation?)]),
+            Self::Request => Some(vec![("request".to_owned(), server.cpu_us_per_operation?)]),
+            Self::Down => Some(vec![("down".to_owned(), server.cpu_s_per_gb?)]),
+            Self::Up => Some(vec![("up".to_owned(), server.cpu_s_per_gb?)]),
+            Self::Beside => {
+                let latency = report.latency.as_ref()?;
+                let figure =
+                    |(name, of): &(&str, Quantile)| (format!("beside-{name}"), of(latency));
+                Some(QUANTILES.iter().map(figure).collect())
+            }
+        });
+        figures.ok_or(BenchError::Empty(self.mode().name()))
     }
 
     /// A figure counts only if all of the work was done, and was the work that the row names.
     fn accept(self, report: &Report) -> Result<(), BenchError> {
+        let row = self.mode().name();
+        if !report.all_succeeded() || report.warmup_errors > 0 {
+            return Err(BenchError::Failed {
+                row,
+                failed: report.attempts - report.ok + report.warmup_errors,
+                attempts: report.attempts + report.warmup_errors,
+                why: format!("{:?}", report.error_examples),
+            });
+        }
         let resumed = report.resumed_share.unwrap_or(0.0);
-        let why = if !report.errors.is_empty() {
-            format!("{:?}", report.error_examples)
-        } else if self == Self::Resumed && resumed < MIN_RESUMED_SHARE {
-            format!("only {:.1}% were resumed", resumed * 100.0)
-        } else if self == Self::Full && report.handshakes_resumed > 0 {
-            "some handshakes were resumed".to_owned()
-        } else {
-            return Ok(());
-        };
-        Err(BenchError::Failed {
-            row: self.title(),
-            failed: report.attempts - report.ok,
-            attempts: report.attempts,
-            why,
-        })
+        if self == Self::Resumed && resumed < MIN_RESUMED_SHARE {
+            let why = format!("only {:.1}% of its handshakes were resumed", resumed * 100.0);
+            return Err(BenchError::OtherWork { row, why });
+        }
+        if self == Self::Full && report.handshakes_resumed > 0 {
+            let why = "some of its handshakes were resumed".to_owned();
+            return Err(BenchError::OtherWork { row, why });
+        }
+        Ok(())
     }
 }
 
-/// Below this, the row of resumed handshakes would be a mixture.
-const MIN_RESUMED_SHARE: f64 = 0.99;
+/// Reads a quantile, µs.
+type Quantile = fn(&Latency) -> f64;
+
+/// The quantiles of a latency that are shown.
+pub(crate) const QUANTILES: [(&str, Quantile); 4] = [
+    ("p50", |latency| latency.p50_us),
+    ("p90", |latency| latency.p90_us),
+    ("p99", |latency| latency.p99_us),
+    ("p99.9", |latency| latency.p99_9_us),
+];
+
+/// The name of the figure of all memory with that many idle connections.
+pub(crate) fn rss_name(connections: u32) -> String {
+    format!("rss-{connections}")
+}
+
+/// Memory by connection comes from the highest number, that without any from the lowest.
+fn memory(server: &ServerCost, connections: u32, scale: Scale) -> Option<Vec<(String, f64)>> {
+    #[expect(clippy::cast_precision_loss, reason = "no process has 2^52 kB")]
+    let megabytes = |kb: u64| kb as f64 * 1024.0 / 1e6;
+    let mut figures = vec![(rss_name(connections), megabytes(server.rss_held_kb?))];
+    if scale.idle_connections.first() == Some(&connections) {
+        figures.push((rss_name(0), megabytes(server.rss_before_kb?)));
+    }
+    if connections == scale.most_idle() {
+        figures.push(("idle".to_owned(), server.rss_kb_per_connection?));
+    }
+    Some(figures)
+}

@@ -3,25 +3,31 @@
 use std::{
     fs,
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
-    path::{Path, PathBuf},
-    process::{Child, Stdio},
+    path::Path,
+    process::{Child, ExitStatus, Stdio},
     thread,
     time::{Duration, Instant},
 };
 
-use countersign::load::{Backend, BackendMode};
+use countersign::load::{Backend, BackendMode, CpuList};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use super::{BenchError, Peer, config::Route, pki::Pki};
+use super::{
+    BenchError, Peer,
+    config::{ConfigFile, Route},
+    pki::Pki,
+};
 
 /// The server's CPU.
 const SERVER_CPU: usize = 0;
 /// The CPU of load and backends.
-pub(crate) const LOAD_CPU: &str = "1";
+const LOAD_CPU: &str = "1";
 /// How long a server may take to listen, or to end.
 const PATIENCE: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(20);
+/// No process may have come within this time, before the server counts as started.
+const SETTLE: Duration = Duration::from_millis(100);
 
 /// Certificates, ports and running backends, the same for all servers.
 #[derive(Debug)]
@@ -36,14 +42,53 @@ pub(crate) struct Site {
 /// A running server; dropping it ends it.
 #[derive(Debug)]
 pub(crate) struct Server {
-    child: Child,
-    /// The process and its descendants.
-    pub(crate) pids: Vec<u32>,
-    // After the child: the folder outlives it.
+    children: Vec<Child>,
+    /// Each child and its descendants.
+    pids: Vec<Vec<u32>>,
+    // After the children: the folder outlives them.
     _folder: TempDir,
 }
 
-/// Which backend is wanted.
+/// Who has which CPU.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Placement {
+    /// One worker of the server on CPU 0, load and backends on CPU 1.
+    Apart,
+    /// The server's workers and the load's threads share the first CPUs, one of each a CPU;
+    /// backends stay on CPU 1.
+    Together {
+        /// At least 1.
+        workers: u16,
+        /// At least 1.
+        load_threads: u16,
+    },
+}
+
+impl Placement {
+    pub(crate) fn workers(self) -> u16 {
+        match self {
+            Self::Apart => 1,
+            Self::Together { workers, .. } => workers,
+        }
+    }
+
+    pub(crate) fn load_threads(self) -> u16 {
+        match self {
+            Self::Apart => 1,
+            Self::Together { load_threads, .. } => load_threads,
+        }
+    }
+
+    /// The CPUs of the load's threads.
+    pub(crate) fn load_cpus(self) -> Option<CpuList> {
+        match self {
+            Self::Apart => LOAD_CPU.parse().ok(),
+            Self::Together { load_threads, .. } => format!("0-{}", load_threads - 1).parse().ok(),
+        }
+    }
+}
+
+/// Which backend is wanted; routes, and processes that serve one each, are in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Behind {
     Echo,
@@ -74,24 +119,23 @@ impl Site {
 
     /// The server's address that leads to that backend.
     pub(crate) fn address(&self, behind: Behind) -> SocketAddr {
-        let route = match behind {
-            Behind::Echo => self.routes[0],
-            Behind::Source => self.routes[1],
-            Behind::Discard => self.routes[2],
-        };
-        SocketAddr::from((Ipv4Addr::LOCALHOST, route.port))
+        SocketAddr::from((Ipv4Addr::LOCALHOST, self.routes[behind as usize].port))
     }
 
     /// Starts `peer` in a folder of its own and waits until it listens everywhere.
-    pub(crate) fn start(&self, peer: Peer) -> Result<Server, BenchError> {
+    pub(crate) fn start(&self, peer: Peer, placement: Placement) -> Result<Server, BenchError> {
         let folder =
             TempDir::new_in(self.folder.path()).map_err(BenchError::io("a temporary folder"))?;
-        let (name, text) = peer.configuration(&self.pki, &self.routes);
-        let config = folder.path().join(name);
         let log = folder.path().join("log");
-        fs::write(&config, text).map_err(BenchError::io(config.display().to_string()))?;
-        let child = spawn_on_cpu(peer, &config, &log)?;
-        let mut server = Server { child, pids: Vec::new(), _folder: folder };
+        let mut children = Vec::new();
+        for ConfigFile { name, text } in
+            peer.configuration(&self.pki, &self.routes, placement.workers())
+        {
+            let config = folder.path().join(name);
+            fs::write(&config, text).map_err(BenchError::io(config.display().to_string()))?;
+            children.push(spawn(peer, &config, &log, placement)?);
+        }
+        let mut server = Server { children, pids: Vec::new(), _folder: folder };
         let not_started = |reason: String| BenchError::NotStarted {
             peer,
             reason,
@@ -101,7 +145,7 @@ impl Site {
         let deadline = Instant::now() + PATIENCE;
         for behind in [Behind::Echo, Behind::Source, Behind::Discard] {
             while let Err(error) = TcpStream::connect(self.address(behind)) {
-                if let Ok(Some(status)) = server.child.try_wait() {
+                if let Some(status) = server.ended() {
                     return Err(not_started(format!("it ended with {status}")));
                 }
                 if Instant::now() > deadline {
@@ -110,7 +154,11 @@ impl Site {
                 thread::sleep(POLL);
             }
         }
-        server.pids = descendants(server.child.id());
+        // A master listens before its workers are there.
+        while server.pids.is_empty() || server.pids != server.descendants() {
+            server.pids = server.descendants();
+            thread::sleep(SETTLE);
+        }
         Ok(server)
     }
 }
@@ -121,24 +169,44 @@ impl Server {
         self.end().map_err(BenchError::io("ending the server"))
     }
 
+    /// How one of its processes ended, if one did.
+    fn ended(&mut self) -> Option<ExitStatus> {
+        self.children.iter_mut().find_map(|child| child.try_wait().ok().flatten())
+    }
+
+    /// The processes that serve this backend.
+    pub(crate) fn pids(&self, behind: Behind) -> Vec<u32> {
+        let place = if self.pids.len() == 1 { 0 } else { behind as usize };
+        self.pids[place].clone()
+    }
+
+    fn descendants(&self) -> Vec<Vec<u32>> {
+        self.children.iter().map(|child| descendants(child.id())).collect()
+    }
+
     /// Asks first, so that a master process takes its workers along; then insists.
     fn end(&mut self) -> std::io::Result<()> {
-        if self.child.try_wait()?.is_some() {
-            return Ok(());
-        }
-        let workers = descendants(self.child.id());
-        signal(self.child.id(), Signal::TERM);
-        let deadline = Instant::now() + PATIENCE;
-        while Instant::now() < deadline {
-            if self.child.try_wait()?.is_some() {
-                return Ok(());
+        let pids = self.descendants();
+        for child in &mut self.children {
+            if child.try_wait()?.is_none() {
+                signal(child.id(), Signal::TERM);
             }
-            thread::sleep(POLL);
         }
-        for pid in workers {
-            signal(pid, Signal::KILL);
+        let deadline = Instant::now() + PATIENCE;
+        for child in &mut self.children {
+            while child.try_wait()?.is_none() && Instant::now() < deadline {
+                thread::sleep(POLL);
+            }
         }
-        self.child.wait().map(drop)
+        for child in &mut self.children {
+            if child.try_wait()?.is_none() {
+                for &pid in pids.iter().flatten() {
+                    signal(pid, Signal::KILL);
+                }
+                child.wait()?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -148,9 +216,14 @@ impl Drop for Server {
     }
 }
 
-/// The child inherits the CPU of the thread that starts it, whatever its own options do.
-fn spawn_on_cpu(peer: Peer, config: &Path, log: &PathBuf) -> Result<Child, BenchError> {
-    let log = fs::File::create(log).map_err(BenchError::io(log.display().to_string()))?;
+/// Apart from the load, the child inherits the CPU of the thread that starts it, whatever its own
+/// options do.
+fn spawn(peer: Peer, config: &Path, log: &Path, placement: Placement) -> Result<Child, BenchError> {
+    let log = fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(log)
+        .map_err(BenchError::io(log.display().to_string()))?;
     let errors = log.try_clone().map_err(BenchError::io("the server's log"))?;
     let mut command = peer.command(config);
     command.stdin(Stdio::null()).stdout(log).stderr(errors);
@@ -158,7 +231,9 @@ fn spawn_on_cpu(peer: Peer, config: &Path, log: &PathBuf) -> Result<Child, Bench
         command.current_dir(folder);
     }
     let spawner = thread::spawn(move || {
-        core_affinity::set_for_current(core_affinity::CoreId { id: SERVER_CPU });
+        if placement == Placement::Apart {
+            core_affinity::set_for_current(core_affinity::CoreId { id: SERVER_CPU });
+        }
         command.spawn()
     });
     spawner

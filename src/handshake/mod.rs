@@ -100,6 +100,13 @@ pub async fn perform(
     concluded
 }
 
+/// Runs `call`, which drives one connection of a [`server_config`] in memory and without
+/// [`perform`], from its first byte to the end of its handshake. Outside of either, such a
+/// connection trusts nobody and gives no ticket: its callbacks don't know whom they work for.
+pub fn in_memory<R>(call: impl FnOnce() -> R) -> R {
+    context::enter(&mut Some(Box::default()), call)
+}
+
 /// Moves bytes between the client and the machine until it is done.
 async fn drive(client: &Rc<Socket>, machine: &mut Machine) -> Result<(), End> {
     loop {
