@@ -32,6 +32,7 @@ use peers::{
     rows::{Load, Row, Scale},
     site::{Placement, Site},
 };
+use rustix::process::{Resource, getrlimit, setrlimit};
 
 #[derive(Debug, Parser)]
 struct Options {
@@ -97,6 +98,7 @@ fn measure(options: &Options) -> Result<(), BenchError> {
     let (rounds, scale) =
         if options.smoke { (1, Scale::SMOKE) } else { (options.rounds, Scale::FULL) };
 
+    allow_descriptors()?;
     let site = Site::open()?;
     let load = Load {
         site: &site,
@@ -129,10 +131,22 @@ fn measure(options: &Options) -> Result<(), BenchError> {
         None if options.smoke => scratch.path(),
         None => Path::new("bench-results"),
     };
-    for file in results.write(folder)? {
-        eprintln!("wrote {}", file.display());
+    let files = results.write(folder)?;
+    if folder != scratch.path() {
+        for file in files {
+            eprintln!("wrote {}", file.display());
+        }
     }
     Ok(())
+}
+
+/// Load, backends and, by inheritance, the servers may have as many descriptors as this user may:
+/// the usual limit of 1024 is less than the rows of idle connections need.
+fn allow_descriptors() -> Result<(), BenchError> {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    setrlimit(Resource::Nofile, limit)
+        .map_err(|error| BenchError::io("raising the limit of descriptors")(error.into()))
 }
 
 /// All rows of one server: memory with a process of its own for each number of connections, the
