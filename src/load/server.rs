@@ -16,18 +16,29 @@ pub(super) enum Server {
     Cgroup(PathBuf),
 }
 
-/// CPU time so far in nanoseconds, by thread; a control group is one entry.
+/// CPU time so far, nanoseconds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct CpuTime(BTreeMap<u32, u64>);
+pub(super) struct CpuTime {
+    /// By thread that lives, exact; a control group is one entry.
+    threads: BTreeMap<u32, u64>,
+    /// Of the processes with all threads that ever were, in ticks of 10 ms; 0 of a control group.
+    processes: u64,
+}
+
+/// How far the two accounts differ by their resolution alone.
+const TICKS_NS: u64 = 20_000_000;
 
 impl CpuTime {
-    /// Nanoseconds used since `start`. A thread that ended in between is missing, one that
-    /// began counts whole.
+    /// Nanoseconds used since `start`: by the exact account, unless threads that ended meanwhile
+    /// are missing in it.
     pub(super) fn since(&self, start: &Self) -> u64 {
-        self.0
+        let exact: u64 = self
+            .threads
             .iter()
-            .map(|(task, ns)| ns.saturating_sub(start.0.get(task).copied().unwrap_or(0)))
-            .sum()
+            .map(|(task, ns)| ns.saturating_sub(start.threads.get(task).copied().unwrap_or(0)))
+            .sum();
+        let whole = self.processes.saturating_sub(start.processes);
+        if whole > exact + TICKS_NS { whole } else { exact }
     }
 }
 
@@ -41,9 +52,13 @@ impl Server {
     /// The process is gone, or may not be looked at.
     pub(super) fn cpu_time(&self) -> io::Result<CpuTime> {
         let mut times = BTreeMap::new();
+        let mut processes = 0;
         match self {
             Self::Processes(pids) => {
                 for pid in pids {
+                    let file = PathBuf::from(format!("/proc/{pid}/stat"));
+                    let stat = fs::read_to_string(&file).map_err(|e| naming(&file, e))?;
+                    processes += ticks_ns(&stat).ok_or_else(|| unexpected(&file))?;
                     let tasks = PathBuf::from(format!("/proc/{pid}/task"));
                     for task in fs::read_dir(&tasks).map_err(|e| naming(&tasks, e))? {
                         let task = task?;
@@ -71,7 +86,7 @@ impl Server {
                 times.insert(0, ns);
             }
         }
-        Ok(CpuTime(times))
+        Ok(CpuTime { threads: times, processes })
     }
 
     /// Resident memory (`VmRSS`) in kB of 1024 bytes, as the kernel counts it.
@@ -101,6 +116,16 @@ impl Server {
 pub(super) fn own_cpu_ns() -> u64 {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
     Duration::try_from(time).map_or(0, |time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
+}
+
+/// utime and stime of `stat`, its fields 14 and 15 (proc(5)), threads that ended included. What
+/// precedes them may hold spaces, up to the last parenthesis. A tick is 10 ms on Linux x86_64.
+fn ticks_ns(stat: &str) -> Option<u64> {
+    const TICK_NS: u64 = 10_000_000;
+    let mut fields = stat[stat.rfind(')')? + 1..].split_ascii_whitespace().skip(11);
+    let user: u64 = fields.next()?.parse().ok()?;
+    let system: u64 = fields.next()?.parse().ok()?;
+    Some((user + system) * TICK_NS)
 }
 
 /// The first field of `schedstat`: nanoseconds on a CPU (proc(5)).
@@ -142,10 +167,25 @@ mod tests {
     }
 
     #[test]
-    fn threads_that_start_count_whole_and_threads_that_end_count_nothing() {
-        let start = CpuTime([(1, 100), (2, 50)].into());
-        let end = CpuTime([(1, 130), (3, 7)].into());
+    fn threads_that_start_count_whole() {
+        let start = CpuTime { threads: [(1, 100), (2, 50)].into(), processes: 0 };
+        let end = CpuTime { threads: [(1, 130), (2, 50), (3, 7)].into(), processes: TICKS_NS };
         assert_eq!(end.since(&start), 37);
+    }
+
+    #[test]
+    fn threads_that_ended_count_by_the_account_of_their_process() {
+        let start = CpuTime { threads: [(1, 100), (2, 50)].into(), processes: 10 * TICKS_NS };
+        let end = CpuTime { threads: [(1, 130)].into(), processes: 15 * TICKS_NS };
+        assert_eq!(end.since(&start), 5 * TICKS_NS);
+    }
+
+    #[test]
+    fn ticks_are_found_behind_any_name_of_a_program() {
+        let stat = "42 (a ) 1 (b) S 1 2 3 4 5 6 7 8 9 10 7 5 0 0 20";
+        assert_eq!(ticks_ns(stat), Some(120_000_000));
+        assert_eq!(ticks_ns("42 (x) S 1"), None);
+        assert_eq!(ticks_ns(""), None);
     }
 
     #[test]
@@ -163,6 +203,6 @@ mod tests {
     #[test]
     fn a_process_that_is_gone_is_an_error_that_names_it() {
         let error = Server::Processes(vec![u32::MAX]).cpu_time().unwrap_err();
-        assert!(error.to_string().contains("/proc/4294967295/task"), "{error}");
+        assert!(error.to_string().contains("/proc/4294967295/stat"), "{error}");
     }
 }
