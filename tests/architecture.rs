@@ -246,8 +246,8 @@ fn the_state_of_a_connection_stays_within_what_the_documentation_says() {
         .collect();
     let actual = [
         ("the task of a connection", size_of_future(countersign::connection::serve)),
-        ("of it the record layer", size_of::<countersign::record::RecordLayer>()),
-        ("of it the journal", size_of::<countersign::journal::Journal>()),
+        ("the record layer", size_of::<countersign::record::RecordLayer>()),
+        ("the journal", size_of::<countersign::journal::Journal>()),
         ("the client's identity and permit, without text and names", size_of::<Peer>()),
         ("its entry in the register", size_of::<countersign::sessions::Session>()),
     ];
