@@ -6,12 +6,18 @@
 use rustls_pki_types::UnixTime;
 
 use super::{
-    Identity, Refusal, Refused, nearest,
+    Identity, Refusal, Refused,
+    identity::hex,
+    nearest,
     policy::{Anchor, Binding, Policy, Rule},
     proof::{PathFacts, Validity},
     verification::rfc3339,
 };
-use crate::{config::EkuRule, name::PeerName};
+use crate::{
+    config::EkuRule,
+    name::PeerName,
+    revocation::{Problem, Verdict},
+};
 
 /// What admits a peer.
 #[derive(Debug)]
@@ -125,7 +131,9 @@ fn admit(case: &Case<'_>, now: UnixTime) -> Result<UnixTime, Objection> {
     check_length(case)?;
     check_purposes(case)?;
     check_name_constraints(case)?;
-    check_validity(case, now)
+    let valid_until = check_validity(case, now)?;
+    check_revocation(case, now)?;
+    Ok(valid_until)
 }
 
 fn check_length(case: &Case<'_>) -> Result<(), Objection> {
@@ -216,6 +224,35 @@ fn valid_at(
     Ok(())
 }
 
+/// Asks the profile's CRLs about every certificate of the path, the anchor's excepted.
+fn check_revocation(case: &Case<'_>, now: UnixTime) -> Result<(), Objection> {
+    let links = &case.path.links;
+    let Verdict::Bad(problem) = case.rule.crls.check(links, now) else { return Ok(()) };
+    let which = |link: usize| match (link, links.get(link)) {
+        (0, _) | (_, None) => "the client's certificate".to_owned(),
+        (_, Some(link)) => format!("the intermediate certificate {}", hex(&link.serial)),
+    };
+    let profile = &case.rule.set.trust.name;
+    Err(match problem {
+        Problem::Revoked { link, at, reason } => Objection::of_rule(
+            Refusal::Revoked,
+            format!("{} was revoked at {} ({})", which(link), rfc3339(at), reason.as_str()),
+        ),
+        Problem::Unknown { link, why } => Objection::of_rule(
+            Refusal::RevocationUnknown,
+            format!("whether {} is revoked isn't known in trust.{profile}: {why}", which(link)),
+        ),
+        Problem::Stale { link, since } => Objection::of_rule(
+            Refusal::CrlStale,
+            format!(
+                "the CRL of trust.{profile} for {} is out of date since {}",
+                which(link),
+                rfc3339(since)
+            ),
+        ),
+    })
+}
+
 /// The entry of the peer set, and the name of the certificate that it lists and that the profile's
 /// CAs may vouch for.
 fn find_name(rule: &Rule, identity: &Identity) -> Option<(usize, PeerName)> {
@@ -233,11 +270,10 @@ fn find_name(rule: &Rule, identity: &Identity) -> Option<(usize, PeerName)> {
 
 /// The objection to a peer that no rule of its CA lists.
 fn unlisted(policy: &Policy, identity: &Identity, anchor: &Anchor) -> Objection {
-    let bound = |rule: &Rule| anchor.bindings.iter().any(|binding| binding.is_for(rule));
     let elsewhere = policy
         .rules()
         .iter()
-        .filter(|rule| !bound(rule))
+        .filter(|rule| !anchor.is_bound_to(rule))
         .find_map(|rule| Some((rule, find_name(rule, identity)?.1)));
     if let Some((rule, name)) = elsewhere {
         return Objection {

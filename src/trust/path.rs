@@ -72,7 +72,7 @@ fn facts(
 ) -> Result<PathFacts, Objection> {
     let unmatched =
         || Objection::to_path(Refusal::Malformed, "the path has a certificate that wasn't sent");
-    let id = policy.id_of(path.anchor()).ok_or_else(unmatched)?;
+    let anchor = policy.anchor_of(path.anchor()).ok_or_else(unmatched)?;
     let issuers = path
         .intermediate_certificates()
         .map(|used| {
@@ -81,7 +81,8 @@ fn facts(
         })
         .collect::<Result<Vec<_>, _>>()?;
     check_issuers(&issuers)?;
-    Ok(PathFacts::of(&presented.leaf, &issuers, id, path.anchor()))
+    policy.learn(&issuers, anchor);
+    Ok(PathFacts::of(&presented.leaf, &issuers, anchor))
 }
 
 /// RFC 5280 §6.1.4 (n), which webpki leaves out.
