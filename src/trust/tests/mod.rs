@@ -3,6 +3,7 @@
 
 mod again;
 mod chains;
+mod explained;
 mod identities;
 mod names;
 mod purposes;
