@@ -9,6 +9,7 @@ use crate::{
     config::{Config, Listener},
     handshake,
     metrics::{BackendMetrics, ListenerMetrics, Metrics},
+    quota::{Quotas, Usage},
     sessions::SessionLimits,
     trust::{Policy, PolicyError, Refusal},
 };
@@ -22,6 +23,8 @@ pub struct Service {
     pub policy: Arc<Policy>,
     /// rustls' configuration.
     pub tls: Arc<ServerConfig>,
+    /// How much each peer set may use.
+    pub quotas: Arc<Quotas>,
     /// Where plaintext goes.
     pub backend: Arc<Backend>,
     /// Where it is counted.
@@ -74,6 +77,7 @@ impl Generation {
         config: Config,
         metrics: &Metrics,
         tickets: &Arc<dyn ProducesTickets>,
+        usage: &Arc<Usage>,
     ) -> Result<Self, GenerationError> {
         let refusals: Vec<_> = Refusal::ALL.iter().map(|reason| reason.as_str()).collect();
         let backends: BTreeMap<_, _> = config
@@ -90,6 +94,7 @@ impl Generation {
             half_open: config.limits.half_open_timeout,
             lifetime: config.limits.max_lifetime,
         };
+        let quotas = Quotas::new(usage, &config);
         let mut services = Vec::new();
         for listener in &config.listeners {
             let policy = Policy::new(listener.client_auth, &listener.peers).map_err(|error| {
@@ -102,6 +107,7 @@ impl Generation {
                 config: listener.clone(),
                 policy,
                 tls,
+                quotas: quotas.clone(),
                 backend: backends[&listener.backend.name].clone(),
                 metrics: Arc::new(ListenerMetrics::new(metrics, &listener.name, &refusals)),
                 limits,
