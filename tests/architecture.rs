@@ -102,6 +102,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("metrics", &[]),
     ("name", &[]),
     ("proxy", &[]),
+    ("revocation", &[]),
     ("record", &[]),
     ("ring", &[]),
     ("sys", &[]),
@@ -262,7 +263,7 @@ fn the_state_of_a_connection_stays_within_what_the_documentation_says() {
         ("the task of a connection", size_of_future(countersign::connection::serve)),
         ("the record layer", size_of::<countersign::record::RecordLayer>()),
         ("the journal", size_of::<countersign::journal::Journal>()),
-        ("the client's identity and permit, without text and names", size_of::<Peer>()),
+        ("what admits the client, shared by all that show its chain", size_of::<Peer>()),
         ("its entry in the register", size_of::<countersign::sessions::Session>()),
     ];
     for (what, bytes) in actual {

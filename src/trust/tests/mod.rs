@@ -1,6 +1,7 @@
 //! The decision, one scenario a test: each makes the certificates that it needs, in memory, and
 //! asks one policy about them at a fixed time.
 
+mod again;
 mod chains;
 mod identities;
 mod names;
