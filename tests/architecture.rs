@@ -32,7 +32,18 @@ const UNSAFE_FILES: [&str; 2] = ["src/ring/socket.rs", "src/sys.rs"];
 const IMPORTS: &[(&str, &[&str])] = &[
     (
         "cli",
-        &["app", "config", "demo", "generation", "handshake", "load", "metrics", "ring", "sys"],
+        &[
+            "app",
+            "config",
+            "demo",
+            "generation",
+            "handshake",
+            "load",
+            "metrics",
+            "quota",
+            "ring",
+            "sys",
+        ],
     ),
     ("load", &[]),
     ("demo", &["pki", "proxy"]),
@@ -48,6 +59,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "logging",
             "metrics",
             "process",
+            "quota",
             "ring",
             "sys",
             "worker",
@@ -67,6 +79,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "metrics",
             "process",
             "proxy",
+            "quota",
             "record",
             "relay",
             "ring",
@@ -78,7 +91,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("journal", &["config", "handshake", "metrics", "relay", "trust"]),
     (
         "generation",
-        &["backend", "config", "handshake", "metrics", "revocation", "sessions", "trust"],
+        &["backend", "config", "handshake", "metrics", "quota", "revocation", "sessions", "trust"],
     ),
     // The stages, which know of each other only what lib.rs says.
     ("handshake", &["config", "metrics", "record", "ring", "trust"]),
@@ -87,6 +100,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("trust", &["config", "name", "revocation"]),
     ("sessions", &["metrics", "ring"]),
     ("process", &["metrics"]),
+    ("quota", &["config"]),
     ("config", &["name"]),
     ("metrics", &[]),
     ("name", &[]),
