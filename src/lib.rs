@@ -10,7 +10,8 @@
 //! rustls, the pure decision of [`trust`] about who it is (with the CRLs of [`revocation`]), a
 //! dial of its [`backend`] (which takes the [`trust::Permit`]), and the [`relay`], whose bytes
 //! pass through our own [`record`] layer. [`quota`] holds each peer set to its limits,
-//! [`sessions`] knows every live connection and ends those whose time is up.
+//! [`sessions`] knows every live connection and ends those whose time is up, [`crypto`] computes
+//! several operations of handshakes at a time.
 //! [`metrics`], the [`journal`] and [`admin`] tell the operator what happened.
 //!
 //! Imports point one way along this list; the stages (handshake, trust, backend, relay) never
@@ -24,6 +25,7 @@ pub mod backend;
 pub mod cli;
 pub mod config;
 pub mod connection;
+pub mod crypto;
 pub mod demo;
 pub mod generation;
 pub mod handshake;

@@ -42,7 +42,11 @@ enum Command {
         dir: PathBuf,
     },
     /// Print what this host offers, and what to change
-    Doctor,
+    Doctor {
+        /// Look at this libcrypto_mb.so (an absolute path) instead of the system's
+        #[arg(long, value_name = "FILE")]
+        crypto_mb: Option<PathBuf>,
+    },
     /// Put a TLS terminator under load and say what it cost
     Load(Box<load::LoadArgs>),
 }
@@ -53,7 +57,7 @@ pub fn main() -> ExitCode {
         Command::Run { config } => run(&config),
         Command::Check { config } => check::main(&config),
         Command::Demo { dir } => demo::main(&dir),
-        Command::Doctor => doctor::main(),
+        Command::Doctor { crypto_mb } => doctor::main(crypto_mb),
         Command::Load(arguments) => load::main(*arguments),
     }
 }
