@@ -76,14 +76,18 @@ pub(super) fn write_ecdsa_signature(r: &[u8], s: &[u8]) -> Vec<u8> {
         let half = &half[zeros..];
         let pad = half.first().is_some_and(|&first| first >= 0x80);
         inside.push(INTEGER);
-        // 48 bytes and one of padding fit a short length, and two of those as well.
-        inside.push(half.len() as u8 + u8::from(pad));
+        inside.push(short(half.len()) + u8::from(pad));
         inside.extend(pad.then_some(0));
         inside.extend_from_slice(half);
     }
-    let mut der = vec![SEQUENCE, inside.len() as u8];
+    let mut der = vec![SEQUENCE, short(inside.len())];
     der.append(&mut inside);
     der
+}
+
+/// A length of one byte: 48 bytes and one of padding have it, and two of those as well.
+fn short(length: usize) -> u8 {
+    u8::try_from(length).unwrap_or(u8::MAX)
 }
 
 #[cfg(test)]

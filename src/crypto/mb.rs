@@ -171,7 +171,7 @@ impl CryptoMb {
         // SAFETY: the first takes a number of bits and returns a pointer to a constant, or null
         // for a size that it doesn't know; the second reads that constant.
         let (method, bytes) = unsafe {
-            let method = find(size.bits() as c_int);
+            let method = find(bits(size));
             (method, if method.is_null() { -1 } else { (self.rsa_scratch)(method) })
         };
         let bytes = usize::try_from(bytes).ok().filter(|&bytes| bytes <= MAX_SCRATCH_BYTES)?;
@@ -229,6 +229,11 @@ type Spare = Zeroizing<[[u8; MAX_SCALAR_BYTES]; LANES]>;
 
 fn spare() -> Spare {
     Zeroizing::new([[0; MAX_SCALAR_BYTES]; LANES])
+}
+
+/// The size as the library takes it; it knows no method for 0 bits.
+fn bits(size: RsaSize) -> c_int {
+    c_int::try_from(size.bits()).unwrap_or(0)
 }
 
 fn is_callable<L>(lanes: &[L]) -> bool {
@@ -377,7 +382,7 @@ impl Primitives for CryptoMb {
                 dp.as_ptr(),
                 dq.as_ptr(),
                 inverse.as_ptr(),
-                size.bits() as c_int,
+                bits(size),
                 method,
                 scratch.as_mut_ptr(),
             )
@@ -409,7 +414,7 @@ impl Primitives for CryptoMb {
                 from.as_ptr(),
                 to.as_ptr(),
                 modulus.as_ptr(),
-                size.bits() as c_int,
+                bits(size),
                 method,
                 scratch.as_mut_ptr(),
             )

@@ -124,8 +124,8 @@ impl Work {
     /// The most operations of a batch.
     fn most(&self) -> u32 {
         match self {
-            Self::Verify(..) => VERIFY_LANES as u32,
-            _ => LANES as u32,
+            Self::Verify(..) => count(VERIFY_LANES),
+            _ => count(LANES),
         }
     }
 
@@ -156,7 +156,7 @@ impl Work {
                     for _ in 0..LANES {
                         drop(black_box(engine.sign(&jobs[..lanes], &mut ahead)));
                     }
-                }) / LANES as u32
+                }) / count(LANES)
             }
             Self::Verify(_, jobs) => {
                 shortest(RUNS, || drop(black_box(engine.verify(&jobs[..lanes]))))
@@ -166,6 +166,10 @@ impl Work {
             }
         }
     }
+}
+
+fn count(lanes: usize) -> u32 {
+    u32::try_from(lanes).unwrap_or(u32::MAX)
 }
 
 fn shortest(runs: usize, mut work: impl FnMut()) -> Duration {
@@ -193,13 +197,13 @@ fn ecdsa(curve: Curve) -> Option<(Vec<EcdsaSigning>, Vec<Verification>)> {
     let document = pair.to_pkcs8v1().ok()?;
     let key = Arc::new(EcdsaKey::from_der(&PrivateKeyDer::Pkcs8(document.as_ref().into()))?);
     let digest = digest(curve.hash(), b"a message");
-    let signing = (0..LANES).map(|_| EcdsaSigning { key: key.clone(), digest: digest.clone() });
+    let signing = (0..LANES).map(|_| EcdsaSigning { key: key.clone(), digest });
     let signing: Vec<_> = signing.collect();
     let verification = |signing: &EcdsaSigning| {
         let signature = scalar::sign(signing).ok()?;
         Some(Verification {
             key: PublicPoint::parse(curve, pair.public_key().as_ref())?,
-            digest: digest.clone(),
+            digest,
             signature: EcdsaSignature::parse(curve, &signature)?,
         })
     };
@@ -211,7 +215,7 @@ fn rsa(size: RsaSize) -> Option<Vec<RsaSigning>> {
     let key = Arc::new(rsa_key(size)?);
     let (padding, hash) = (Padding::Pss, Hash::Sha256);
     let digest = digest(hash.algorithm(), b"a message");
-    let job = |_| RsaSigning { key: key.clone(), padding, hash, digest: digest.clone() };
+    let job = |_| RsaSigning { key: key.clone(), padding, hash, digest };
     Some((0..LANES).map(job).collect())
 }
 

@@ -285,12 +285,12 @@ pub(super) fn rsa_key(size: RsaSize) -> Option<RsaKey> {
 /// operation gives back what was signed.
 fn rsa(library: &dyn Primitives, size: RsaSize) -> Option<()> {
     let key = std::sync::Arc::new(rsa_key(size)?);
-    let jobs: Vec<_> = (0..LANES as u8)
+    let jobs: Vec<_> = (0..LANES)
         .map(|lane| RsaSigning {
             key: key.clone(),
             padding: Padding::Pkcs1,
             hash: Hash::Sha256,
-            digest: digest(Hash::Sha256.algorithm(), &[lane]),
+            digest: digest(Hash::Sha256.algorithm(), &lane.to_be_bytes()),
         })
         .collect();
     let length = size.bits() / 8;

@@ -158,7 +158,7 @@ fn a_wrong_signature_is_found_in_whichever_lane() {
                     let jobs: Vec<_> = (0..lanes)
                         .map(|lane| {
                             let digest = message(lane, curve.hash());
-                            let job = EcdsaSigning { key: key.clone(), digest: digest.clone() };
+                            let job = EcdsaSigning { key: key.clone(), digest };
                             let signature = scalar::sign(&job).unwrap();
                             let is_wrong = lane == wrong;
                             let other = is_wrong && lanes % 2 == 0;
@@ -392,7 +392,7 @@ fn an_engine_that_accepts_wrong_signatures_is_found_by_its_canary() {
     let jobs = |wrong: bool| -> Vec<_> {
         let job = |lane| {
             let digest = message(lane, curve.hash());
-            let signed = EcdsaSigning { key: key.clone(), digest: digest.clone() };
+            let signed = EcdsaSigning { key: key.clone(), digest };
             let signature = scalar::sign(&signed).unwrap();
             let digest = if wrong { message(lane + 1, curve.hash()) } else { digest };
             verification(curve, &public, digest, &signature)
