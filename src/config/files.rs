@@ -9,7 +9,8 @@ use std::{
     sync::Arc,
 };
 
-use rustls::{crypto::aws_lc_rs::sign::any_supported_type, sign::SigningKey};
+use crate::crypto::provider::signing_key;
+use rustls::sign::SigningKey;
 use rustls_pki_types::{
     CertificateDer, PrivateKeyDer,
     pem::{self, PemObject},
@@ -219,7 +220,7 @@ pub(super) fn private_key(data: &FileData) -> Result<Arc<dyn SigningKey>, String
     let mut der = PrivateKeyDer::from_pem_slice(&data.bytes).map_err(|error| {
         format!("holds no readable private key: {}; {PLAIN}", pem_error(&error))
     })?;
-    let key = any_supported_type(&der);
+    let key = signing_key(&der);
     der.zeroize();
     key.map_err(|_| {
         "holds a private key that can't be used; it takes RSA (2048 to 8192 bits), \

@@ -30,7 +30,7 @@ pub use self::{
     files::{Disk, FileData, Files},
     pins::KeyPin,
 };
-use crate::name::NamePattern;
+use crate::{crypto::Choice, name::NamePattern};
 
 /// Everything that one generation of the appliance serves.
 #[derive(Debug)]
@@ -39,6 +39,8 @@ pub struct Config {
     pub source: PathBuf,
     /// `[workers]`
     pub workers: Workers,
+    /// `[accel]`
+    pub accel: Accel,
     /// `[admin]`
     pub admin: Admin,
     /// `[log]`
@@ -62,6 +64,14 @@ pub struct Config {
 pub struct Workers {
     /// CPUs to run one worker each on; `None` is `"auto"`: every CPU that the process may use.
     pub cpus: Option<Vec<usize>>,
+}
+
+/// `[accel]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Accel {
+    /// `crypto_mb`: which library computes several operations of handshakes at a time. Default
+    /// `"auto"`.
+    pub crypto_mb: Choice,
 }
 
 /// `[admin]`

@@ -5,14 +5,17 @@
 //! and otherwise asks aws-lc-rs, one by one; callers can't tell which.
 
 mod ahead;
+pub mod coroutine;
 mod der;
 mod engine;
 mod keys;
+pub mod lanes;
 mod load;
 mod mb;
 mod measure;
 mod padding;
 mod primitives;
+pub mod provider;
 mod scalar;
 mod selftest;
 #[cfg(test)]
