@@ -238,6 +238,7 @@ impl App {
             process,
             tickets,
             usage,
+            engine,
             generation,
             workers,
             events,

@@ -9,7 +9,6 @@ use std::{
     sync::Arc,
 };
 
-use crate::crypto::provider::signing_key;
 use rustls::sign::SigningKey;
 use rustls_pki_types::{
     CertificateDer, PrivateKeyDer,
@@ -21,6 +20,8 @@ use x509_parser::{
     public_key::PublicKey,
 };
 use zeroize::{Zeroize, Zeroizing};
+
+use crate::crypto::provider::signing_key;
 
 /// The largest file that is read, in bytes. The CA bundles of operating systems have 0.2 MB.
 const FILE_LEN_MAX: u64 = 4 << 20;
