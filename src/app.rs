@@ -179,7 +179,8 @@ impl App {
                 outcome = Err(StartError::WorkerLost { cpu });
             }
         }
-        tracing::info!("ended");
+        let (batches, operations) = self.engine.work();
+        tracing::info!(batches, operations, "ended");
         outcome
     }
 

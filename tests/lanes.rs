@@ -208,7 +208,7 @@ fn a_handshake_takes_less_than_a_quarter_of_its_stack() {
 
 /// With lanes that are served.
 fn block_on<R>(call: impl Future<Output = R>) -> R {
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     tokio::task::LocalSet::new().block_on(&runtime, async {
         tokio::task::spawn_local(lanes::serve());
         call.await

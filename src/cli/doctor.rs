@@ -46,7 +46,7 @@ fn cpu() {
 
 /// Whether a library was found, and computes right.
 fn cryptography(choice: &Choice) -> bool {
-    println!("Cryptography: each operation alone, and each of eight at a time");
+    println!("Cryptography: each operation alone, and in a batch where that is cheaper");
     let (engine, accelerated) = match Engine::load(choice) {
         Ok(engine) => {
             line(true, engine.name(), "its answers are right");
@@ -59,9 +59,8 @@ fn cryptography(choice: &Choice) -> bool {
     };
     for speed in crypto::speeds(&engine) {
         let one = speed.one.as_secs_f64() * 1e6;
-        let batch = speed.of_batch.map(|of_batch| {
-            let from = speed.from_lanes.map_or("never used".into(), |n| format!("from {n} on"));
-            format!(", {:.1} µs of eight, {from}", of_batch.as_secs_f64() * 1e6)
+        let batch = speed.of_batch.zip(speed.from_lanes).map(|(of_batch, from)| {
+            format!(", {:.1} µs in a full batch, used from {from} on", of_batch.as_secs_f64() * 1e6)
         });
         let found = format!("{one:.1} µs{}", batch.unwrap_or_default());
         line(true, &speed.operation, &found);

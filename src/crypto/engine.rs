@@ -4,7 +4,7 @@ use std::{
     fmt,
     sync::{
         OnceLock,
-        atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed},
     },
 };
 
@@ -68,6 +68,8 @@ struct Multi {
     trusted: AtomicBool,
     thresholds: Thresholds,
     batches: AtomicU32,
+    calls: AtomicU64,
+    operations: AtomicU64,
     canaries: [OnceLock<Verification>; 2],
 }
 
@@ -96,6 +98,8 @@ impl Engine {
                 trusted: AtomicBool::new(true),
                 thresholds,
                 batches: AtomicU32::new(0),
+                calls: AtomicU64::new(0),
+                operations: AtomicU64::new(0),
                 canaries: [OnceLock::new(), OnceLock::new()],
             }),
         }
@@ -122,6 +126,13 @@ impl Engine {
     /// When batches go to the library; none where there isn't any.
     pub fn thresholds(&self) -> Option<Thresholds> {
         self.trusted().map(|multi| multi.thresholds)
+    }
+
+    /// How many batches the library was given so far, and with how many operations in all; those
+    /// that are made ahead aren't counted.
+    pub fn work(&self) -> (u64, u64) {
+        let multi = self.multi.as_ref();
+        multi.map_or((0, 0), |multi| (multi.calls.load(Relaxed), multi.operations.load(Relaxed)))
     }
 
     /// A new X25519 key pair, from the stock if that is cheaper.
@@ -330,14 +341,20 @@ impl Engine {
         self.multi.as_ref().filter(|multi| multi.trusted.load(Relaxed))
     }
 
-    /// The library, if so many lanes are worth its while.
+    /// The library, if so many lanes are worth its while; counts them.
     fn worth(
         &self,
         lanes: usize,
         most: usize,
         least: impl Fn(Thresholds) -> usize,
     ) -> Option<&Multi> {
-        self.trusted().filter(|multi| lanes <= most && lanes >= least(multi.thresholds).max(1))
+        let multi = self.trusted()?;
+        let worth = lanes <= most && lanes >= least(multi.thresholds).max(1);
+        if worth {
+            multi.calls.fetch_add(1, Relaxed);
+            multi.operations.fetch_add(lanes as u64, Relaxed);
+        }
+        worth.then_some(multi)
     }
 
     /// Gives the library up, for a reason that isn't a result of a batch.

@@ -4,6 +4,9 @@
 //! An operation may wait only inside of [`super::coroutine::run`]; anywhere else, and while few
 //! handshakes are going on, it is carried out at once.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     cell::{Cell, RefCell},
     collections::VecDeque,
@@ -11,6 +14,7 @@ use std::{
     rc::Rc,
     sync::Arc,
     task::{Poll, Waker},
+    time::Duration,
 };
 
 use super::{
@@ -21,6 +25,13 @@ use super::{
 /// Handshakes that have to be going on before any of them waits for company: a lone client would
 /// wait for nothing.
 const MIN_HANDSHAKES: usize = 3;
+
+/// Handshakes that have to be going on before a batch that isn't full waits for more of them.
+const MIN_COMPANY: usize = 6;
+
+/// How long it does at most. Whoever waits that long has company to share the cost with; the clock
+/// of the worker has no finer steps.
+const LINGER: Duration = Duration::from_millis(1);
 
 /// Turns that others may take, while new operations come in, before a batch runs as it is.
 const MAX_TURNS: u32 = 64;
@@ -163,16 +174,15 @@ pub async fn serve() {
             Poll::Pending
         })
         .await;
-        for _ in 0..MAX_TURNS {
-            let before = lanes.submitted.get();
-            turn().await;
-            if lanes.submitted.get() == before {
-                break;
-            }
+        lanes.settle().await;
+        let handshakes = lanes.handshakes.get();
+        if handshakes >= MIN_COMPANY && handshakes > lanes.waiting() {
+            tokio::time::sleep(LINGER).await;
+            lanes.settle().await;
         }
-        // What the kernel has for relays comes first.
-        tokio::task::yield_now().await;
-        if let Some(kind) = Kind::ALL.into_iter().max_by_key(|&kind| lanes.len(kind)) {
+        for kind in Kind::ALL.into_iter().filter(|&kind| lanes.len(kind) > 0) {
+            // What the kernel has for relays comes first.
+            tokio::task::yield_now().await;
             lanes.run(kind);
         }
     }
@@ -222,6 +232,17 @@ impl Kind {
 }
 
 impl Lanes {
+    /// Lets others go on until no operation of theirs comes in any more.
+    async fn settle(&self) {
+        for _ in 0..MAX_TURNS {
+            let before = self.submitted.get();
+            turn().await;
+            if self.submitted.get() == before {
+                break;
+            }
+        }
+    }
+
     fn len(&self, kind: Kind) -> usize {
         match kind {
             Kind::Agree => self.agree.len(),
@@ -319,180 +340,4 @@ pub(super) fn rsa_sign(job: RsaSigning) -> Result<Vec<u8>, Failed> {
     let lanes = worker();
     let queue = &lanes.rsa[job.key.size() as usize];
     lanes.ask(queue, job, |jobs| lanes.engine().rsa_sign(jobs)).unwrap_or(Err(Failed))
-}
-
-#[cfg(test)]
-mod tests {
-    use std::{
-        pin::Pin,
-        sync::atomic::{AtomicUsize, Ordering::Relaxed},
-        thread,
-    };
-
-    use super::{
-        super::{
-            coroutine::{Run, run, running},
-            engine::Thresholds,
-            primitives::{
-                AgreeLane, CompleteLane, Primitives, RsaPrivateLane, RsaPublicLane, SetupLane,
-                Status, VerifyLane,
-            },
-            scalar,
-        },
-        *,
-    };
-
-    /// X25519 by aws-lc-rs in the form of a library, which counts its calls and their lanes.
-    #[derive(Default)]
-    struct Plain {
-        calls: AtomicUsize,
-        lanes: AtomicUsize,
-    }
-
-    impl Primitives for Arc<Plain> {
-        fn name(&self) -> &str {
-            "a plain one"
-        }
-
-        fn x25519_public(&self, lanes: &mut [KeyPair]) -> Status {
-            for pair in lanes {
-                pair.public = scalar::public_key(&pair.secret).unwrap();
-            }
-            Status(0)
-        }
-
-        fn x25519(&self, lanes: &mut [AgreeLane<'_>]) -> Status {
-            self.calls.fetch_add(1, Relaxed);
-            self.lanes.fetch_add(lanes.len(), Relaxed);
-            for lane in lanes {
-                let ours = KeyPair { secret: lane.secret.to_owned().into(), public: [0; 32] };
-                let shared = scalar::agree(&Agreement { ours, peer: *lane.peer }).unwrap();
-                lane.shared.copy_from_slice(shared.as_bytes());
-            }
-            Status(0)
-        }
-
-        fn ecdsa_setup(&self, _: Curve, _: &mut [SetupLane]) -> Status {
-            Status::ALL_FAILED
-        }
-
-        fn ecdsa_complete(&self, _: Curve, _: &mut [CompleteLane<'_>]) -> Status {
-            Status::ALL_FAILED
-        }
-
-        fn ecdsa_verify(&self, _: Curve, _: &[VerifyLane<'_>]) -> Status {
-            Status::ALL_FAILED
-        }
-
-        fn rsa_private(&self, _: RsaSize, _: &mut [RsaPrivateLane<'_>]) -> Status {
-            Status::ALL_FAILED
-        }
-
-        fn rsa_public(&self, _: RsaSize, _: &mut [RsaPublicLane<'_>]) -> Status {
-            Status::ALL_FAILED
-        }
-    }
-
-    fn installed() -> Arc<Plain> {
-        let plain = Arc::new(Plain::default());
-        install(Arc::new(Engine::with(Box::new(plain.clone()), Thresholds::ALWAYS)));
-        plain
-    }
-
-    /// An agreement through the lanes, and whether it came out as it does alone.
-    fn agreement() -> Run<bool> {
-        let call = || {
-            let (ours, peer) = (key_pair().unwrap(), scalar::key_pair().unwrap());
-            let job = Agreement { ours, peer: *peer.public() };
-            let expected = scalar::agree(&job);
-            agree(job) == expected
-        };
-        run(call).ok().expect("a stack")
-    }
-
-    fn poll(run: &mut Run<bool>) -> Poll<thread::Result<bool>> {
-        Pin::new(run).poll(&mut std::task::Context::from_waker(Waker::noop()))
-    }
-
-    fn counts(plain: &Plain) -> (usize, usize) {
-        (plain.calls.load(Relaxed), plain.lanes.load(Relaxed))
-    }
-
-    #[test]
-    fn operations_wait_until_eight_are_there_and_run_in_one_call() {
-        let plain = installed();
-        let mut runs: Vec<_> = (0..LANES).map(|_| agreement()).collect();
-        for run in &mut runs[..LANES - 1] {
-            assert!(poll(run).is_pending());
-            run_full();
-        }
-        assert_eq!((waiting(), counts(&plain)), (LANES - 1, (0, 0)));
-        assert!(poll(&mut runs[LANES - 1]).is_pending());
-        run_full();
-        assert_eq!((waiting(), counts(&plain)), (0, (1, LANES)));
-        assert!(runs.iter_mut().all(|run| matches!(poll(run), Poll::Ready(Ok(true)))));
-        assert_eq!(running(), 0);
-    }
-
-    #[test]
-    fn what_does_not_fill_runs_once_nobody_else_has_anything_to_do() {
-        let plain = installed();
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        tokio::task::LocalSet::new().block_on(&runtime, async {
-            tokio::task::spawn_local(serve());
-            let tasks: Vec<_> = (0..LANES + 3)
-                .map(|_| {
-                    let mut run = agreement();
-                    tokio::task::spawn_local(poll_fn(move |cx| {
-                        let polled = Pin::new(&mut run).poll(cx);
-                        run_full();
-                        polled
-                    }))
-                })
-                .collect();
-            for task in tasks {
-                assert!(task.await.unwrap().unwrap());
-            }
-        });
-        assert_eq!((waiting(), counts(&plain)), (0, (2, LANES + 3)));
-    }
-
-    #[test]
-    fn an_operation_whose_handshake_was_given_up_takes_no_lane() {
-        let plain = installed();
-        let mut runs: Vec<_> = (0..3).map(|_| agreement()).collect();
-        assert!(runs.iter_mut().all(|run| poll(run).is_pending()));
-        drop(runs.remove(1));
-        assert_eq!(running(), 2);
-        worker().run(Kind::Agree);
-        assert_eq!((waiting(), counts(&plain)), (0, (1, 2)));
-        assert!(runs.iter_mut().all(|run| matches!(poll(run), Poll::Ready(Ok(true)))));
-        assert_eq!(running(), 0);
-    }
-
-    #[test]
-    fn nothing_waits_outside_of_a_call_that_can_pause_or_without_a_library() {
-        let plain = installed();
-        let (ours, peer) = (key_pair().unwrap(), scalar::key_pair().unwrap());
-        assert!(agree(Agreement { ours, peer: *peer.public() }).is_ok());
-        assert_eq!(counts(&plain), (1, 1));
-        install(Arc::new(Engine::scalar()));
-        assert!(matches!(poll(&mut agreement()), Poll::Ready(Ok(true))));
-        assert_eq!((waiting(), counts(&plain)), (0, (1, 1)));
-    }
-
-    #[test]
-    fn a_lone_handshake_does_not_wait_for_company() {
-        let _plain = installed();
-        let one = Handshake::begin();
-        let two = Handshake::begin();
-        assert!(!one.may_wait() && !two.may_wait());
-        let three = Handshake::begin();
-        assert!(one.may_wait() && three.may_wait());
-        drop(two);
-        assert!(!one.may_wait());
-        let _two = Handshake::begin();
-        install(Arc::new(Engine::scalar()));
-        assert!(!one.may_wait());
-    }
 }

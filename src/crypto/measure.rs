@@ -19,10 +19,14 @@ use super::{
 };
 
 /// How often something is timed; the shortest time counts, as the others were disturbed.
-const RUNS: usize = 9;
+const RUNS: usize = 17;
 
 /// How often RSA is, whose operations take long enough to be measured well.
-const RSA_RUNS: usize = 3;
+const RSA_RUNS: usize = 5;
+
+/// How long a batch may keep its worker from everything else; a library that takes longer isn't
+/// used for that kind, however cheap each operation is.
+const MAX_BATCH: Duration = Duration::from_millis(5);
 
 /// What an operation costs.
 #[derive(Debug, Clone)]
@@ -31,22 +35,23 @@ pub struct Speed {
     pub operation: String,
     /// By aws-lc-rs.
     pub one: Duration,
-    /// Each of a full batch, where there is a library.
+    /// Each of a full batch, where that is cheaper.
     pub of_batch: Option<Duration>,
     /// From how many on a batch is cheaper; none if never, or without a library.
-    pub from_lanes: Option<u32>,
+    pub from_lanes: Option<usize>,
 }
 
 /// Measures every operation, which takes some 50 ms.
 pub fn speeds(engine: &Engine) -> Vec<Speed> {
+    let thresholds = engine.thresholds();
     let speed = |work: Work| {
-        let cost = work.cost(engine);
-        let accelerated = engine.is_accelerated();
+        let from = thresholds.map_or(NEVER, |thresholds| work.threshold(&thresholds));
+        let full = || work.time(engine, work.most() as usize) / work.most();
         Speed {
             operation: work.name(),
-            one: cost.one,
-            of_batch: accelerated.then(|| cost.full / work.most()),
-            from_lanes: cost.least(work.most()).filter(|_| accelerated),
+            one: work.time(&Engine::scalar(), 1),
+            of_batch: (from != NEVER).then(full),
+            from_lanes: (from != NEVER).then_some(from),
         }
     };
     Work::all().into_iter().map(speed).collect()
@@ -88,11 +93,13 @@ struct Cost {
 }
 
 impl Cost {
-    /// The smallest batch of at most `most` that costs less than its operations one by one. What
-    /// a batch costs rises evenly with its lanes.
+    /// The smallest batch of at most `most` that costs less than its operations one by one, if a
+    /// full one does, and doesn't take too long. What a batch costs rises evenly with its lanes.
     fn least(&self, most: u32) -> Option<u32> {
         let rise = self.full.saturating_sub(self.single) / (most - 1).max(1);
-        (1..=most).find(|&lanes| self.single + rise * (lanes - 1) < self.one * lanes)
+        let pays = |lanes: u32| self.single + rise * (lanes - 1) < self.one * lanes;
+        let bearable = self.full <= MAX_BATCH;
+        (1..=most).find(|&lanes| pays(lanes)).filter(|_| pays(most) && bearable)
     }
 }
 
@@ -118,6 +125,18 @@ impl Work {
             Self::Sign(curve, _) => format!("ECDSA {} signature", curve.name()),
             Self::Verify(curve, _) => format!("ECDSA {} verification", curve.name()),
             Self::Rsa(size, _) => format!("RSA-{} signature", size.bits()),
+        }
+    }
+
+    /// From how many on it goes to the library.
+    fn threshold(&self, thresholds: &Thresholds) -> usize {
+        match self {
+            Self::KeyPair if thresholds.key_pairs_ahead => 1,
+            Self::KeyPair => NEVER,
+            Self::Agree(_) => thresholds.agree,
+            Self::Sign(curve, _) => thresholds.sign[*curve as usize],
+            Self::Verify(curve, _) => thresholds.verify[*curve as usize],
+            Self::Rsa(size, _) => thresholds.rsa[*size as usize],
         }
     }
 
@@ -236,5 +255,8 @@ mod tests {
         assert_eq!(cost(100, 210, 560).least(8), Some(4));
         assert_eq!(cost(100, 900, 900).least(8), None);
         assert_eq!(cost(100, 700, 700).least(7), None);
+        assert_eq!(cost(100, 50, 900).least(8), None);
+        // 20 ms, though each would cost less alone than 3 ms.
+        assert_eq!(cost(3_000_000, 20_000_000, 20_000_000).least(8), None);
     }
 }
