@@ -121,9 +121,13 @@ pub fn spawn(
         if !sys::pin_to_cpu(cpu) {
             tracing::warn!(cpu, "worker could not be pinned to its CPU; it runs unpinned");
         }
+        // Without a library nothing ever waits in the lanes.
+        let batches = engine.is_accelerated();
         lanes::install(engine);
         ring::run(async move {
-            ring::spawn(lanes::serve());
+            if batches {
+                ring::spawn(lanes::serve());
+            }
             let worker = Rc::new(Worker {
                 process,
                 sessions: Sessions::new(),
