@@ -32,7 +32,19 @@ const UNSAFE_FILES: [&str; 2] = ["src/ring/socket.rs", "src/sys.rs"];
 const IMPORTS: &[(&str, &[&str])] = &[
     (
         "cli",
-        &["app", "config", "demo", "generation", "handshake", "load", "metrics", "ring", "sys"],
+        &[
+            "app",
+            "config",
+            "demo",
+            "generation",
+            "handshake",
+            "load",
+            "metrics",
+            "name",
+            "pki",
+            "ring",
+            "sys",
+        ],
     ),
     ("load", &[]),
     ("demo", &["pki", "proxy"]),
