@@ -76,7 +76,13 @@ backend = "app"
         let config = Config::load(&folder.path().join("countersign.toml")).unwrap();
         let listener = &config.listeners[0];
         let policy = Arc::new(Policy::new(listener.client_auth, &listener.peers).unwrap());
-        let server = server_config(listener, &policy, &ticket_encryption().unwrap()).unwrap();
+        let server = server_config(
+            listener,
+            &policy,
+            &ticket_encryption().unwrap(),
+            config.limits.max_session_age,
+        )
+        .unwrap();
         Self { ca, client, server }
     }
 

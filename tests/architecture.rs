@@ -81,8 +81,8 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("handshake", &["config", "metrics", "record", "ring", "trust"]),
     ("backend", &["config", "metrics", "ring", "sessions", "trust"]),
     ("relay", &["metrics", "record", "ring", "sessions"]),
+    ("sessions", &["config", "metrics", "ring", "trust"]),
     ("trust", &["config", "name"]),
-    ("sessions", &["metrics", "ring"]),
     ("process", &["metrics"]),
     ("config", &["name"]),
     ("metrics", &[]),
@@ -101,6 +101,7 @@ const TAKEN: &[(&str, &str, &[&str])] = &[
     ("handshake", "trust", &["Identity", "Permit", "Policy", "Refusal", "Refused"]),
     ("handshake", "record", &["RecordLayer", "Side", "TrafficSecretsCapture"]),
     ("backend", "trust", &["Permit"]),
+    ("sessions", "trust", &["Permit", "Policy", "Refusal", "Refused"]),
     ("listener", "worker", &["Worker"]),
     ("connection", "worker", &["Worker"]),
 ];
