@@ -5,6 +5,7 @@ use std::{hint::black_box, path::PathBuf, sync::Arc, time::Duration};
 use countersign::{
     config::{CaCertificate, ClientAuth, EkuRule, PeerSet, TrustProfile},
     name::NamePattern,
+    revocation::Stores,
     trust::{Identity, Policy},
 };
 use criterion::{Criterion, criterion_group, criterion_main};
@@ -59,7 +60,8 @@ fn policy(ca: &Ca) -> Policy {
     });
     let names = (0..LISTED_NAMES).map(|n| pattern(&format!("fe{n:02}.contoso.test"))).collect();
     let set = PeerSet { name: "frontends".into(), trust, names, blocked: Vec::new() };
-    Policy::new(ClientAuth::Required, &[Arc::new(set)]).expect("a policy")
+    let stores = Stores::off([&set.trust.name]);
+    Policy::new(ClientAuth::Required, &[Arc::new(set)], &stores).expect("a policy")
 }
 
 fn decisions(c: &mut Criterion) {

@@ -9,6 +9,7 @@ use crate::{
     config::{Config, Listener},
     handshake,
     metrics::{BackendMetrics, ListenerMetrics, Metrics},
+    revocation::Stores,
     sessions::{SessionLimits, Terms},
     trust::{Policy, PolicyError, Refusal},
 };
@@ -104,11 +105,13 @@ impl Generation {
             half_open: config.limits.half_open_timeout,
             lifetime: config.limits.max_lifetime,
         };
+        let stores = Stores::off(config.trust.keys());
         let mut services = Vec::new();
         for listener in &config.listeners {
-            let policy = Policy::new(listener.client_auth, &listener.peers).map_err(|error| {
-                GenerationError::Policy { listener: listener.name.clone(), error }
-            })?;
+            let policy =
+                Policy::new(listener.client_auth, &listener.peers, &stores).map_err(|error| {
+                    GenerationError::Policy { listener: listener.name.clone(), error }
+                })?;
             let policy = Arc::new(policy);
             let session_age = config.limits.max_session_age;
             let tls = handshake::server_config(listener, &policy, tickets, session_age)

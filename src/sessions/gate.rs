@@ -90,22 +90,3 @@ impl Loss {
         Self { reason: Termination::ListenerRemoved, detail }
     }
 }
-
-/// Stands in for the decision of `trust` until it is there.
-trait Again {
-    fn decide_again(&self, permit: &Permit, now: UnixTime) -> Result<Permit, Refused>;
-}
-
-impl Again for Policy {
-    fn decide_again(&self, permit: &Permit, now: UnixTime) -> Result<Permit, Refused> {
-        match permit.valid_until() {
-            None => self.without_certificate(),
-            Some(until) if now <= until => Ok(permit.clone()),
-            Some(until) => Err(Refused {
-                reason: crate::trust::Refusal::Expired,
-                detail: format!("expired at {}", until.as_secs()),
-                identity: None,
-            }),
-        }
-    }
-}
