@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    Backend, ClientAuth, Config, Listener, LogFormat, LogLevel, PeerSet, ProxyProtocol,
+    Backend, ClientAuth, Config, Enforce, Listener, LogFormat, LogLevel, PeerSet, ProxyProtocol,
     ServerAddress, SniPolicy, TrustProfile,
     certificates::date,
     files::CertificateFacts,
@@ -81,11 +81,12 @@ fn limits(f: &mut fmt::Formatter<'_>, config: &Config) -> fmt::Result {
         f,
         "times",
         format_args!(
-            "idle {}, lifetime {}, half-open {}, drain {}",
+            "idle {}, lifetime {}, half-open {}, drain {}, session age {}",
             or_off(limits.idle_timeout),
             or_off(limits.max_lifetime),
             duration(limits.half_open_timeout),
-            duration(limits.drain_timeout)
+            duration(limits.drain_timeout),
+            duration(limits.max_session_age)
         ),
     )
 }
@@ -102,6 +103,12 @@ fn describe_listener(f: &mut fmt::Formatter<'_>, listener: &Listener) -> fmt::Re
     for peers in &listener.peers {
         describe_peers(f, peers)?;
     }
+    let enforced = match listener.enforce {
+        Enforce::Close => "a connection that isn't authorised any more is closed",
+        Enforce::Drain => "a connection that isn't authorised any more drains",
+        Enforce::Log => "a connection that isn't authorised any more is only logged",
+    };
+    line(f, "  enforce", enforced)?;
     for certificate in &listener.certificates {
         let names = match certificate.dns_names.as_slice() {
             [] => "no DNS name".to_owned(),
