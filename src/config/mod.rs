@@ -5,16 +5,19 @@
 //! resolved to what they refer to. There is no later check of the same thing.
 
 mod certificates;
+mod crl_files;
 mod errors;
 mod files;
 mod listeners;
 mod load;
 mod peers;
 mod reader;
+mod revocation;
 mod summary;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod url;
 mod values;
 
 use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
@@ -23,8 +26,11 @@ use rustls::sign::CertifiedKey;
 use rustls_pki_types::CertificateDer;
 
 pub use self::{
+    crl_files::{CRL_FILE_LEN_MAX, CrlFile, CrlFileError, Crls, Folder, Stamp},
     errors::{ConfigError, ConfigErrors},
     files::{Disk, FileData, Files},
+    revocation::{CrlFetch, CrlFetching, CrlSource, LoadedCrls, Revocation},
+    url::HttpUrl,
 };
 use crate::name::NamePattern;
 
@@ -49,6 +55,10 @@ pub struct Config {
     pub backends: BTreeMap<Arc<str>, Arc<Backend>>,
     /// `[[listener]]`, in the order of the file; never empty.
     pub listeners: Vec<Arc<Listener>>,
+    /// `[revocation]`
+    pub crl_fetching: CrlFetching,
+    /// What the files of CRLs held when they were read.
+    pub crls: LoadedCrls,
     /// What is legal but deserves a second look; `check` prints it, `run` logs it.
     pub warnings: Vec<String>,
 }
@@ -137,6 +147,8 @@ pub struct TrustProfile {
     pub max_intermediates: usize,
     /// `shared`: its names may overlap those of other profiles that say so too. Default false.
     pub shared: bool,
+    /// `crl`, `crl_fetch`, `crl_stale`, `crl_grace`, `revocation`
+    pub revocation: Revocation,
 }
 
 /// One trust anchor.

@@ -7,6 +7,7 @@ use super::{
     certificates::{Surroundings, load_anchors},
     errors::{Located, Place, Report, did_you_mean},
     reader::Reader,
+    revocation,
 };
 use crate::name::NamePattern;
 
@@ -63,10 +64,11 @@ pub(super) fn refer<'d, T>(
 pub(super) fn read_profiles(
     around: Surroundings<'_>,
     root: &mut Reader<'_>,
+    crls: &mut revocation::Draft,
 ) -> BTreeMap<Rc<str>, ProfileDraft> {
     let mut drafts = BTreeMap::new();
     for (name, reader) in root.named_tables("trust") {
-        let draft = read_profile(around, &name, reader);
+        let draft = read_profile(around, &name, reader, crls);
         drafts.insert(name, draft);
     }
     let all: Vec<&ProfileDraft> = drafts.values().collect();
@@ -78,10 +80,14 @@ pub(super) fn read_profiles(
     drafts
 }
 
-fn read_profile(around: Surroundings<'_>, name: &str, mut reader: Reader<'_>) -> ProfileDraft {
+fn read_profile(
+    around: Surroundings<'_>,
+    name: &str,
+    mut reader: Reader<'_>,
+    crls: &mut revocation::Draft,
+) -> ProfileDraft {
     const RULES: [(&str, EkuRule); 3] =
         [("client", EkuRule::Client), ("server", EkuRule::Server), ("either", EkuRule::Either)];
-    let report = around.report;
     reader.require("ca", ANCHORS);
     reader.require("names", NAMES);
     let files = reader.some_strings("ca", ANCHORS).unwrap_or_default();
@@ -91,7 +97,7 @@ fn read_profile(around: Surroundings<'_>, name: &str, mut reader: Reader<'_>) ->
     let common_name = reader.boolean("common_name").unwrap_or(false);
     let max_intermediates = reader.integer("max_intermediates", 0..=INTERMEDIATES_MAX);
     let shared = reader.boolean("shared").unwrap_or(false);
-    read_revocation(report, &mut reader);
+    let revocation = revocation::read_rules(around, &mut reader, crls);
     let at = reader.at().clone();
     reader.finish();
     let profile = TrustProfile {
@@ -102,27 +108,9 @@ fn read_profile(around: Surroundings<'_>, name: &str, mut reader: Reader<'_>) ->
         common_name,
         max_intermediates: max_intermediates.unwrap_or(4),
         shared,
+        revocation,
     };
     ProfileDraft { profile: Arc::new(profile), at, names, used: Cell::new(false) }
-}
-
-/// Revocation isn't checked, so whoever asks for it must not be told that all is well.
-fn read_revocation(report: &Report<'_>, reader: &mut Reader<'_>) {
-    const MISSING: &str = "revocation checking is not available in this version";
-    for key in ["crl", "crl_fetch", "crl_stale", "crl_grace"] {
-        if let Some(at) = reader.present(key) {
-            let remedy = "remove this key, and say revocation = \"off\" if that will do";
-            report.error(&at, format_args!("{MISSING}; {remedy}"));
-        }
-    }
-    let word = reader.parsed("revocation", |text| match text {
-        "off" => Ok(()),
-        _ => Err(format!("{MISSING}; accepted: \"off\"")),
-    });
-    if word.is_none() {
-        let remedy = "say revocation = \"off\" to show that it is meant";
-        report.warn(reader.at(), format_args!("revocation is off; {remedy}"));
-    }
 }
 
 /// A name that two profiles may vouch for would let one partner's CA speak for the other.
