@@ -7,7 +7,8 @@
 //! drain. What a configuration becomes is a [`generation`]. Each [`worker`] is one pinned thread
 //! with one io_uring (behind [`ring`], the only module that names it) and its own listening
 //! sockets ([`listener`]). A [`connection`] is the story of one client: [`handshake`] with
-//! rustls, the pure decision of [`trust`] about who it is, a dial of its [`backend`] (which
+//! rustls, the pure decision of [`trust`] about who it is (with the CRLs of [`revocation`]), a
+//! dial of its [`backend`] (which
 //! takes the [`trust::Permit`]), and the [`relay`], whose bytes pass through our own [`record`]
 //! layer. [`sessions`] knows every live connection and ends those whose time is up.
 //! [`metrics`], the [`journal`] and [`admin`] tell the operator what happened.
@@ -37,6 +38,7 @@ pub mod process;
 pub mod proxy;
 pub mod record;
 pub mod relay;
+pub mod revocation;
 pub mod ring;
 pub mod sessions;
 pub mod sys;

@@ -88,6 +88,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("metrics", &[]),
     ("name", &[]),
     ("proxy", &[]),
+    ("revocation", &[]),
     ("record", &[]),
     ("ring", &[]),
     ("sys", &[]),

@@ -1,0 +1,380 @@
+//! The CRLs of one trust profile: who is known, what waits, and the answers.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    mem,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use arc_swap::ArcSwap;
+use rustls_pki_types::UnixTime;
+
+use super::{
+    Crl, CrlState, CrlStatus, IssuerId, Link, Mode, Offered, Problem, Rules, Verdict,
+    shelf::{Answer, Held, Shelf},
+    verify::PublicKey,
+};
+
+/// Issuers that a store knows: a profile's CAs and the intermediate ones that clients showed. A CA
+/// of the profile that issues more of them has none of its own to spare.
+const MAX_ISSUERS: usize = 1024;
+
+/// CRLs that wait for their issuer.
+const MAX_WAITING: usize = 1024;
+
+/// CRLs that wait for an issuer of one name: so many signatures are verified when it gets known.
+const MAX_WAITING_OF_A_NAME: usize = 128;
+
+/// CRLs of one source, name and scope that wait.
+const MAX_WAITING_OF_A_KIND: usize = 4;
+
+/// Distribution points that are remembered until somebody takes them.
+const MAX_WANTED: usize = 256;
+
+/// Bytes of a distribution point that is remembered.
+const MAX_WANTED_BYTES: usize = 2048;
+
+/// The CRLs of one trust profile, shared by all threads.
+#[derive(Debug)]
+pub struct Store {
+    rules: Rules,
+    known: ArcSwap<Known>,
+    /// Held by whoever changes `known`; never to answer.
+    waiting: Mutex<Vec<Waiting>>,
+    wanted: Mutex<BTreeSet<Box<str>>>,
+}
+
+/// What answers are made of.
+#[derive(Debug, Clone, Default)]
+struct Known {
+    epoch: u64,
+    issuers: HashMap<IssuerId, Arc<Issuer>>,
+}
+
+/// A CA.
+#[derive(Debug, Clone)]
+struct Issuer {
+    name: Box<[u8]>,
+    /// `None` if it can't be read.
+    key: Option<PublicKey>,
+    may_sign_crls: bool,
+    shelf: Shelf,
+}
+
+/// A CRL that no known key verifies.
+#[derive(Debug)]
+struct Waiting {
+    held: Held,
+    /// Keys that didn't verify it: those that may sign CRLs, each tried once.
+    failed: usize,
+    /// When it was offered.
+    since: UnixTime,
+}
+
+impl Store {
+    /// An empty one.
+    pub fn new(rules: Rules) -> Self {
+        Self {
+            rules,
+            known: ArcSwap::default(),
+            waiting: Mutex::default(),
+            wanted: Mutex::default(),
+        }
+    }
+
+    /// The rules by which it answers.
+    pub fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
+    /// Gets to know a CA whose key is proved: a CA of the profile, or an intermediate one of a path
+    /// whose signatures verified. `name` is its whole subject in DER, `spki` its whole
+    /// SubjectPublicKeyInfo; `may_sign_crls` is false if its certificate has a keyUsage without
+    /// cRLSign (RFC 5280 §4.2.1.3). CRLs that wait for it are verified now, up to 128.
+    ///
+    /// Cheap, and without a lock, once it is known. If another certificate of it says that it may
+    /// sign CRLs, it may.
+    pub fn learn(&self, name: &[u8], spki: &[u8], may_sign_crls: bool) -> IssuerId {
+        let id = IssuerId::of(name, spki);
+        let is_known = |known: &Known| {
+            known.issuers.get(&id).is_some_and(|issuer| issuer.may_sign_crls || !may_sign_crls)
+        };
+        if self.rules.mode == Mode::Off || is_known(&self.known.load()) {
+            return id;
+        }
+        let mut waiting = lock(&self.waiting);
+        let mut known = Known::clone(&self.known.load());
+        // Somebody else may have been faster.
+        if is_known(&known) {
+            return id;
+        }
+        let mut issuer = match known.issuers.get(&id) {
+            Some(issuer) => Issuer::clone(issuer),
+            None if known.issuers.len() == MAX_ISSUERS => return id,
+            None => Issuer {
+                name: name.into(),
+                key: PublicKey::parse(spki),
+                may_sign_crls: false,
+                shelf: Shelf::default(),
+            },
+        };
+        issuer.may_sign_crls |= may_sign_crls;
+        issuer.adopt(&mut waiting);
+        known.issuers.insert(id, Arc::new(issuer));
+        self.publish(known);
+        id
+    }
+
+    /// Takes CRLs from one source, a file or a URL; says what became of each, in their order. Those
+    /// whose issuer isn't known wait for it. None ever replaces a newer one.
+    pub fn offer(&self, source: &str, crls: Vec<Arc<Crl>>, now: UnixTime) -> Vec<Offered> {
+        let source: Arc<str> = source.into();
+        let mut waiting = lock(&self.waiting);
+        let mut known = Known::clone(&self.known.load());
+        let mut changed = false;
+        let offered = crls
+            .into_iter()
+            .map(|crl| {
+                let held = Held { crl, source: Arc::clone(&source) };
+                let offered = known.place(&held, &mut waiting, now);
+                changed |= matches!(offered, Offered::InUse | Offered::NotYet { .. });
+                offered
+            })
+            .collect();
+        if changed {
+            self.publish(known);
+        }
+        offered
+    }
+
+    /// Changes whenever an answer may have changed for another reason than time.
+    pub fn epoch(&self) -> u64 {
+        self.known.load().epoch
+    }
+
+    /// Asks about every certificate of a verified path, from the peer's own upwards; the anchor is
+    /// none of them. A revoked one outweighs all else, then the first doubt counts. With
+    /// [`Mode::Off`] everything is good. Waits for no lock.
+    pub fn check(&self, links: &[Link], now: UnixTime) -> Verdict {
+        if self.rules.mode == Mode::Off {
+            return Verdict::Good { until: None };
+        }
+        let known = self.known.load();
+        let mut until: Option<UnixTime> = None;
+        let mut doubt = None;
+        for (link, asked) in links.iter().enumerate() {
+            match self.ask(&known, asked, now) {
+                Ok(Answer::Revoked(revocation)) => {
+                    let (at, reason) = (revocation.at, revocation.reason);
+                    return Verdict::Bad(Problem::Revoked { link, at, reason });
+                }
+                Ok(Answer::Good(end)) => {
+                    until = [until, end].into_iter().flatten().min();
+                }
+                Ok(Answer::Stale(since)) => {
+                    self.want(asked);
+                    doubt.get_or_insert(Problem::Stale { link, since });
+                }
+                Ok(Answer::NotYet(from)) => {
+                    let why = format!(
+                        "the CRL of its issuer isn't in use before its thisUpdate, {} seconds from \
+                         now; look at the clocks",
+                        from.as_secs().saturating_sub(now.as_secs())
+                    );
+                    doubt.get_or_insert(Problem::Unknown { link, why });
+                }
+                Ok(Answer::Silent) => {
+                    self.want(asked);
+                    if self.rules.mode == Mode::Require {
+                        let why = self.why_silent(&known, asked);
+                        doubt.get_or_insert(Problem::Unknown { link, why });
+                    }
+                }
+                Err(why) => {
+                    doubt.get_or_insert(Problem::Unknown { link, why: why.to_owned() });
+                }
+            }
+        }
+        doubt.map_or(Verdict::Good { until }, Verdict::Bad)
+    }
+
+    /// Every CRL, in use or waiting.
+    pub fn status(&self) -> Vec<CrlStatus> {
+        let status = |held: &Held, state| CrlStatus {
+            crl: Arc::clone(&held.crl),
+            source: Arc::clone(&held.source),
+            state,
+        };
+        let known = self.known.load();
+        let mut all: Vec<CrlStatus> = known
+            .issuers
+            .values()
+            .flat_map(|issuer| issuer.shelf.all())
+            .map(|(held, in_use)| {
+                status(held, if in_use { CrlState::InUse } else { CrlState::NotYet })
+            })
+            .chain(lock(&self.waiting).iter().map(|it| status(&it.held, CrlState::Waiting)))
+            .collect();
+        all.sort_by(|left, right| {
+            let key =
+                |status: &CrlStatus| (status.crl.issuer().to_owned(), Arc::clone(&status.source));
+            key(left).cmp(&key(right))
+        });
+        all
+    }
+
+    /// The distribution points of certificates for which [`check`](Self::check) had no CRL, or a
+    /// stale one, since the last call.
+    pub fn take_wanted(&self) -> Vec<Box<str>> {
+        mem::take(&mut *lock(&self.wanted)).into_iter().collect()
+    }
+
+    fn ask(&self, known: &Known, link: &Link, now: UnixTime) -> Result<Answer, &'static str> {
+        match known.issuers.get(&link.issuer) {
+            Some(issuer) => Ok(issuer.shelf.ask(link, &self.rules, now)),
+            None if known.issuers.len() == MAX_ISSUERS => Err(
+                "no more issuers are kept, and its own is none of them; the CAs of this profile \
+                 have issued to too many others",
+            ),
+            None => Err("its issuer isn't known"),
+        }
+    }
+
+    /// Why no CRL speaks for a certificate whose issuer is known.
+    fn why_silent(&self, known: &Known, link: &Link) -> String {
+        let Some(issuer) = known.issuers.get(&link.issuer) else {
+            return "its issuer isn't known".to_owned();
+        };
+        if issuer.key.is_none() {
+            return "the key of its issuer can't be read".to_owned();
+        }
+        if !issuer.may_sign_crls {
+            return "the keyUsage of its issuer has no cRLSign, so that no CRL can be verified with \
+                    its key"
+                .to_owned();
+        }
+        if !issuer.shelf.is_empty() {
+            return "no CRL of its issuer covers it: their issuing distribution points are for \
+                    others"
+                .to_owned();
+        }
+        let waiting = self.waiting.try_lock();
+        let forged = waiting
+            .as_ref()
+            .ok()
+            .and_then(|waiting| waiting.iter().find(|it| it.held.crl.issuer == issuer.name));
+        match forged {
+            Some(forged) => format!(
+                "there is no CRL of its issuer; the one from {} has its name, but isn't signed with \
+                 its key",
+                forged.held.source
+            ),
+            None => "there is no CRL of its issuer".to_owned(),
+        }
+    }
+
+    /// Notes where a CRL could be had, unless somebody is at it just now.
+    fn want(&self, link: &Link) {
+        let Ok(mut wanted) = self.wanted.try_lock() else { return };
+        for point in &link.distribution_points {
+            if wanted.len() < MAX_WANTED && point.len() <= MAX_WANTED_BYTES {
+                wanted.insert(point.clone());
+            }
+        }
+    }
+
+    /// Only ever called with the lock of `waiting`.
+    fn publish(&self, mut known: Known) {
+        known.epoch += 1;
+        self.known.store(Arc::new(known));
+    }
+}
+
+impl Known {
+    /// Puts a CRL where it belongs.
+    fn place(&mut self, held: &Held, waiting: &mut Vec<Waiting>, now: UnixTime) -> Offered {
+        let crl = &held.crl;
+        if let Some(known) = waiting.iter().find(|it| it.held.crl.digest() == crl.digest()) {
+            return known.as_offered();
+        }
+        let mut failed = 0;
+        for issuer in self.issuers.values_mut().filter(|it| it.name == crl.issuer) {
+            let Some(key) = issuer.key.as_ref().filter(|_| issuer.may_sign_crls) else { continue };
+            if crl.signed.is_by(key) {
+                return Arc::make_mut(issuer).shelf.put(held, now);
+            }
+            failed += 1;
+        }
+        set_aside(waiting, Waiting { held: held.clone(), failed, since: now })
+    }
+}
+
+impl Issuer {
+    /// Takes those of the waiting CRLs that are its own.
+    fn adopt(&mut self, waiting: &mut Vec<Waiting>) {
+        let Some(key) = self.key.as_ref().filter(|_| self.may_sign_crls) else { return };
+        waiting.retain_mut(|it| {
+            if it.held.crl.issuer != self.name {
+                return true;
+            }
+            if it.held.crl.signed.is_by(key) {
+                // One that is older than another is dropped.
+                self.shelf.put(&it.held, it.since);
+                return false;
+            }
+            it.failed += 1;
+            true
+        });
+    }
+}
+
+impl Waiting {
+    fn as_offered(&self) -> Offered {
+        let issuer = self.held.crl.issuer();
+        match self.failed {
+            0 => Offered::Waiting {
+                why: format!(
+                    "no CA named {issuer} that may sign CRLs is known yet: neither one of the \
+                     profile, nor an intermediate one that a client has shown"
+                ),
+            },
+            failed => Offered::Unverified {
+                why: format!(
+                    "its signature doesn't verify with the key of {issuer} ({failed} tried); it is \
+                     forged, or of another CA with this name"
+                ),
+            },
+        }
+    }
+}
+
+/// Keeps a CRL that no known key verifies. Of one source, name and scope the first is kept, since it
+/// may be the last good one, and the latest ones.
+fn set_aside(waiting: &mut Vec<Waiting>, new: Waiting) -> Offered {
+    let crl = Arc::clone(&new.held.crl);
+    let is_alike = |it: &Waiting| {
+        it.held.source == new.held.source
+            && it.held.crl.issuer == crl.issuer
+            && it.held.crl.scope == crl.scope
+    };
+    let alike: Vec<usize> = (0..waiting.len()).filter(|&at| is_alike(&waiting[at])).collect();
+    if alike.len() >= MAX_WAITING_OF_A_KIND {
+        waiting.remove(alike[1]);
+    }
+    let same_name = waiting.iter().filter(|it| it.held.crl.issuer == crl.issuer).count();
+    let limit = match () {
+        () if waiting.len() >= MAX_WAITING => MAX_WAITING,
+        () if same_name >= MAX_WAITING_OF_A_NAME => MAX_WAITING_OF_A_NAME,
+        () => {
+            let offered = new.as_offered();
+            waiting.push(new);
+            return offered;
+        }
+    };
+    Offered::Refused { why: format!("{limit} CRLs wait for their issuers already") }
+}
+
+/// A thread that panicked with it has left no half of a change: each is one call.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
