@@ -157,9 +157,8 @@ pub(super) fn read_folder(path: &Path) -> io::Result<Option<Folder>> {
         }
         let file = entry.path();
         let ending = file.extension().and_then(|ending| ending.to_str());
-        let is_crl = ending.is_some_and(|found| {
-            ENDINGS.iter().any(|ending| ending.eq_ignore_ascii_case(found))
-        });
+        let is_crl = ending
+            .is_some_and(|found| ENDINGS.iter().any(|ending| ending.eq_ignore_ascii_case(found)));
         if is_crl {
             folder.files.push(file);
         } else if !file.is_dir() {

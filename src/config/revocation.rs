@@ -27,8 +27,8 @@ const GRACE_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
 /// The shortest `fetch_interval`; a CRL server is for many.
 const INTERVAL_MIN: Duration = Duration::from_secs(1);
 
-/// What a profile says about revocation.
-#[derive(Debug, Clone)]
+/// What a profile says about revocation; the default is that it is off.
+#[derive(Debug, Clone, Default)]
 pub struct Revocation {
     /// `revocation`, `crl_stale` and `crl_grace`.
     pub rules: Rules,
@@ -48,9 +48,10 @@ pub enum CrlSource {
 }
 
 /// Which URLs CRLs are fetched from.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum CrlFetch {
     /// None. The default.
+    #[default]
     Off,
     /// Those that verified certificates name (RFC 5280 §4.2.1.13).
     DistributionPoints,
@@ -99,10 +100,8 @@ pub(super) fn read_rules(
     let is_wrong = reader.present("revocation").is_some() && said.is_none();
     let has_source = reader.present("crl").is_some()
         || reader.present("crl_fetch").is_some() && !matches!(fetch, Some(CrlFetch::Off));
-    let mode = said.as_ref().map_or(
-        if has_source { Mode::Require } else { Mode::Off },
-        |word| word.value,
-    );
+    let mode =
+        said.as_ref().map_or(if has_source { Mode::Require } else { Mode::Off }, |word| word.value);
     match (mode, has_source) {
         (Mode::Off, true) if !is_wrong => refuse_idle(report, reader, &["crl", "crl_fetch"]),
         (Mode::Require | Mode::Prefer, false) => {
@@ -122,7 +121,8 @@ pub(super) fn read_rules(
     }
     let stale = stale.map_or(Stale::Refuse, |word| word.value);
     if let Some(grace) = grace.as_ref().filter(|_| stale == Stale::Accept) {
-        let why = "a stale CRL is accepted for ever; remove this key, or crl_stale = \"accept\"";
+        let why = "has no effect: a stale CRL is accepted for ever; remove this key, or crl_stale = \
+                   \"accept\"";
         report.error(&grace.at, why);
     }
     let names = names.iter().flatten();
@@ -174,6 +174,10 @@ fn load_source(
     draft: &mut Draft,
 ) -> Option<CrlSource> {
     let report = around.report;
+    if name.value.contains("://") {
+        report.error(&name.at, format_args!("{} is a URL; give it in crl_fetch", name.value));
+        return None;
+    }
     let path = around.base_dir.join(name.value);
     let folder = match around.files.folder(&path) {
         Ok(folder) => folder,
@@ -200,12 +204,7 @@ fn load_source(
     Some(CrlSource::Folder(path))
 }
 
-fn load_file(
-    around: Surroundings<'_>,
-    at: &Place,
-    file: PathBuf,
-    draft: &mut Draft,
-) {
+fn load_file(around: Surroundings<'_>, at: &Place, file: PathBuf, draft: &mut Draft) {
     let report = around.report;
     if !draft.loaded.0.contains_key(&file) {
         match around.files.crls(&file) {

@@ -5,6 +5,7 @@ mod certificates;
 mod listeners;
 mod peers;
 mod pki;
+mod revocation;
 mod sections;
 
 use std::path::Path;

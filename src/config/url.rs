@@ -29,10 +29,12 @@ impl HttpUrl {
         match uri.scheme_str() {
             Some("http") => {}
             Some("https") => {
-                return Err("a CRL is signed by its CA, so that TLS would prove nothing more, and \
+                return Err(
+                    "a CRL is signed by its CA, so that TLS would prove nothing more, and \
                             checking the server's certificate could need the very CRL; it takes \
                             \"http://\""
-                    .to_owned());
+                        .to_owned(),
+                );
             }
             _ => return Err(format!("only HTTP is spoken; {ACCEPTED}")),
         }
@@ -88,7 +90,8 @@ mod tests {
     fn what_could_not_be_fetched_or_logged_is_refused() {
         for (url, problem) in [
             ("https://crl.contoso.test/root.crl", "TLS would prove nothing more"),
-            ("ldap:///CN=root?certificateRevocationList", "only HTTP is spoken"),
+            ("ldap:///CN=root?certificateRevocationList", "it takes"),
+            ("ldap://dc01.contoso.test/CN=root", "only HTTP is spoken"),
             ("ftp://crl.contoso.test/root.crl", "only HTTP is spoken"),
             ("file:///etc/passwd", "only HTTP is spoken"),
             ("/root.crl", "it takes"),

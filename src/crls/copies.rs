@@ -124,12 +124,8 @@ fn file_name(url: &HttpUrl) -> String {
 /// Never leaves a file that is half old, half new, or empty, wherever the power goes.
 fn replace(folder: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
     let temporary = folder.join(format!("{name}.tmp"));
-    let mut file = File::options()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&temporary)?;
+    let mut file =
+        File::options().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
     file.write_all(bytes)?;
     file.sync_all()?;
     fs::rename(&temporary, folder.join(name))?;
@@ -150,7 +146,8 @@ fn read_copy(file: &Path, disk: &Disk) -> Result<(HttpUrl, Copy), String> {
 }
 
 fn is_long_over(crls: &Crls, now: UnixTime) -> bool {
-    let over = |end: UnixTime| now.as_secs() > end.as_secs().saturating_add(KEPT_AFTER_END.as_secs());
+    let over =
+        |end: UnixTime| now.as_secs() > end.as_secs().saturating_add(KEPT_AFTER_END.as_secs());
     crls.iter().all(|crl| over(crl.next_update()))
 }
 

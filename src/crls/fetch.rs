@@ -109,9 +109,10 @@ fn body(response: Response<Body>) -> Result<Answer, Failure> {
     }
     let mut bytes = Vec::new();
     let reader = response.into_body().into_reader();
-    reader.take(CRL_FILE_LEN_MAX + 1).read_to_end(&mut bytes).map_err(|error| {
-        failure(ureq::Error::from(error))
-    })?;
+    reader
+        .take(CRL_FILE_LEN_MAX + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| failure(ureq::Error::from(error)))?;
     if bytes.len() as u64 > CRL_FILE_LEN_MAX {
         return Err(too_large());
     }

@@ -11,8 +11,8 @@ use rustls_pki_types::UnixTime;
 use super::{
     copies::{self, Copies},
     fetch::{Answer, Failure, Validators, fetch},
-    schedule::{Jitter, MAX_URLS, Schedule},
     offer::{Taken, offer},
+    schedule::{Jitter, MAX_URLS, Schedule},
     targets::Target,
     work::Event,
 };
@@ -123,7 +123,8 @@ impl Fetching {
             for point in target.store.take_wanted() {
                 // What can't be fetched (LDAP, mostly) is left to the certificate's other points.
                 let Ok(url) = HttpUrl::parse(&point) else { continue };
-                if !target.points.contains(&url) && self.want_point(&url, now) {
+                let is_known = target.points.contains(&url) && self.schedule.has(&url);
+                if !is_known && self.want_point(&url, now) {
                     tracing::info!(profile = &*target.name, %url, "a distribution point is new");
                     target.points.insert(url.clone());
                     self.give_held(target, &url);
@@ -312,7 +313,8 @@ impl Report {
 
 impl Drop for Report {
     fn drop(&mut self) {
-        let lost = || Err(Failure::new(CrlFetchResult::Unreachable, "this host has no thread for it"));
+        let lost =
+            || Err(Failure::new(CrlFetchResult::Unreachable, "this host has no thread for it"));
         let outcome = self.outcome.take().unwrap_or_else(lost);
         // Nobody listens any more when the process ends.
         let _ = self.events.send(Event::Ended(Box::new(Ended { url: self.url.clone(), outcome })));

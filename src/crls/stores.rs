@@ -48,10 +48,9 @@ pub fn make(config: &Config, loaded: LoadedCrls, before: Before<'_>, now: UnixTi
         let store = begin(profile, &files, before);
         if profile.revocation.rules.mode != Mode::Off {
             learn_anchors(&store, profile);
-            for copies in before.copies {
-                for (url, crls) in copies.of(name, &profile.revocation.fetch) {
-                    store.offer(url.as_str(), crls.to_vec(), now);
-                }
+            let copies = before.copies.map(|copies| copies.of(name, &profile.revocation.fetch));
+            for (url, crls) in copies.into_iter().flatten() {
+                store.offer(url.as_str(), crls.to_vec(), now);
             }
             for (file, crls) in &files {
                 for (crl, offered) in crls.iter().zip(store.offer(file, crls.to_vec(), now)) {
@@ -89,11 +88,7 @@ fn files_of<'l>(revocation: &Revocation, loaded: &'l LoadedCrls) -> BTreeMap<Str
 }
 
 /// An empty store, or one that takes the place of another.
-fn begin(
-    profile: &TrustProfile,
-    files: &BTreeMap<String, &Crls>,
-    before: Before<'_>,
-) -> Store {
+fn begin(profile: &TrustProfile, files: &BTreeMap<String, &Crls>, before: Before<'_>) -> Store {
     let Revocation { rules, fetch, .. } = &profile.revocation;
     let urls: BTreeSet<&str> = match fetch {
         CrlFetch::Urls(urls) => urls.iter().map(|url| url.as_str()).collect(),

@@ -52,11 +52,6 @@ impl Watch {
         Self { sources, files: files.collect(), lost: BTreeSet::new() }
     }
 
-    /// Whether there is anything to look at.
-    pub(super) fn is_empty(&self) -> bool {
-        self.sources.is_empty()
-    }
-
     /// What has changed since the last time.
     pub(super) fn poll(&mut self, disk: &Disk) -> Vec<(PathBuf, Change)> {
         let mut changes = Vec::new();

@@ -67,14 +67,7 @@ impl Work {
         let now = Instant::now();
         fetching.retarget(&profiles, targets.fetching, now);
         let watch = Watch::new(sources(&profiles), targets.stamps);
-        Self {
-            disk,
-            targets: profiles,
-            fetching,
-            watch,
-            next_poll: now + POLL_INTERVAL,
-            on_change,
-        }
+        Self { disk, targets: profiles, fetching, watch, next_poll: now + POLL_INTERVAL, on_change }
     }
 
     /// Works until it is told to end.

@@ -8,7 +8,8 @@ use super::{
     Metrics,
     labels::{
         AcceptError, BackendResult, CloseCause, CrlFetchResult, CrlFileResult, Direction,
-        HandshakeKind, HandshakeResult, ReloadResult, ResumptionOutcome, ShedReason, VerificationOutcome, VersionLabel,
+        HandshakeKind, HandshakeResult, ReloadResult, ResumptionOutcome, ShedReason,
+        VerificationOutcome, VersionLabel,
     },
     names,
 };

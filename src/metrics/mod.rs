@@ -16,7 +16,8 @@ use metrics_exporter_prometheus::{
 pub use handles::{BackendMetrics, CrlMetrics, ListenerMetrics, ProcessMetrics, WorkerMetrics};
 pub use labels::{
     AcceptError, BackendResult, CloseCause, CrlFetchResult, CrlFileResult, Direction,
-    HandshakeKind, HandshakeResult, ReloadResult, ResumptionOutcome, ShedReason, VerificationOutcome, VersionLabel,
+    HandshakeKind, HandshakeResult, ReloadResult, ResumptionOutcome, ShedReason,
+    VerificationOutcome, VersionLabel,
 };
 pub use names::{ALL, Kind, MetricName};
 

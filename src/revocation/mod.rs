@@ -42,5 +42,5 @@ pub use error::CrlError;
 pub use index::{Reason, Revocation};
 pub use rules::{Link, Mode, Problem, Rules, Stale, Verdict};
 pub use status::{CrlState, CrlStatus, Offered};
-pub use store::Store;
+pub use store::{Store, Stores};
 pub use verify::IssuerId;

@@ -79,6 +79,15 @@ impl Shelf {
         })
     }
 
+    /// Drops those whose source `keep` doesn't take.
+    pub(super) fn retain(&mut self, keep: impl Fn(&str) -> bool) {
+        for slot in &mut self.slots {
+            slot.current.take_if(|held| !keep(&held.source));
+            slot.next.take_if(|held| !keep(&held.source));
+        }
+        self.slots.retain(|slot| slot.all().next().is_some());
+    }
+
     /// Takes a verified CRL unless a newer one is there.
     pub(super) fn put(&mut self, held: &Held, now: UnixTime) -> Offered {
         let crl = &held.crl;

@@ -1,7 +1,7 @@
 //! The CRLs of one trust profile: who is known, what waits, and the answers.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     mem,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -44,6 +44,9 @@ pub struct Store {
     wanted: Mutex<BTreeSet<Box<str>>>,
 }
 
+/// The store of each trust profile, by its name.
+pub type Stores = BTreeMap<Arc<str>, Arc<Store>>;
+
 /// What answers are made of.
 #[derive(Debug, Clone, Default)]
 struct Known {
@@ -62,7 +65,7 @@ struct Issuer {
 }
 
 /// A CRL that no known key verifies.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Waiting {
     held: Held,
     /// Keys that didn't verify it: those that may sign CRLs, each tried once.
@@ -78,6 +81,27 @@ impl Store {
             rules,
             known: ArcSwap::default(),
             waiting: Mutex::default(),
+            wanted: Mutex::default(),
+        }
+    }
+
+    /// A store for the next configuration of the same profile: it knows every CA that this one
+    /// knows, and those CRLs that came from a source that `keep` takes. What was verified isn't
+    /// verified again: a CA is its name and key, so that what it signed stays its own.
+    pub fn successor(&self, rules: Rules, keep: impl Fn(&str) -> bool) -> Self {
+        let waiting = lock(&self.waiting);
+        let mut known = Known::clone(&self.known.load());
+        for issuer in known.issuers.values_mut() {
+            if issuer.shelf.all().any(|(held, _)| !keep(&held.source)) {
+                Arc::make_mut(issuer).shelf.retain(&keep);
+            }
+        }
+        known.epoch += 1;
+        let kept = waiting.iter().filter(|it| keep(&it.held.source));
+        Self {
+            rules,
+            known: ArcSwap::from_pointee(known),
+            waiting: Mutex::new(kept.cloned().collect()),
             wanted: Mutex::default(),
         }
     }
