@@ -11,6 +11,7 @@ use crate::{
     crls::{self, Stamps},
     handshake,
     metrics::{BackendMetrics, ListenerMetrics, Metrics},
+    quota::{Quotas, Usage},
     revocation::Stores,
     sessions::SessionLimits,
     trust::{Policy, PolicyError, Refusal},
@@ -25,6 +26,8 @@ pub struct Service {
     pub policy: Arc<Policy>,
     /// rustls' configuration.
     pub tls: Arc<ServerConfig>,
+    /// How much each peer set may use.
+    pub quotas: Arc<Quotas>,
     /// Where plaintext goes.
     pub backend: Arc<Backend>,
     /// Where it is counted.
@@ -82,6 +85,7 @@ impl Generation {
         mut config: Config,
         metrics: &Metrics,
         tickets: &Arc<dyn ProducesTickets>,
+        usage: &Arc<Usage>,
         before: crls::Before<'_>,
     ) -> Result<Self, GenerationError> {
         // The stores have them from here on: a configuration outlives many a CRL.
@@ -104,11 +108,13 @@ impl Generation {
             half_open: config.limits.half_open_timeout,
             lifetime: config.limits.max_lifetime,
         };
+        let quotas = Quotas::new(usage, &config);
         let mut services = Vec::new();
         for listener in &config.listeners {
-            let policy = Policy::new(listener.client_auth, &listener.peers).map_err(|error| {
-                GenerationError::Policy { listener: listener.name.clone(), error }
-            })?;
+            let policy =
+                Policy::new(listener.client_auth, &listener.peers, &stores).map_err(|error| {
+                    GenerationError::Policy { listener: listener.name.clone(), error }
+                })?;
             let policy = Arc::new(policy);
             let tls = handshake::server_config(listener, &policy, tickets)
                 .map_err(|error| GenerationError::Tls { listener: listener.name.clone(), error })?;
@@ -116,6 +122,7 @@ impl Generation {
                 config: listener.clone(),
                 policy,
                 tls,
+                quotas: quotas.clone(),
                 backend: backends[&listener.backend.name].clone(),
                 metrics: Arc::new(ListenerMetrics::new(metrics, &listener.name, &refusals)),
                 limits,

@@ -26,7 +26,8 @@ impl App {
         let number = self.generation.number + 1;
         let before = Before { stores: Some(&self.generation.stores), copies: None };
         let metrics = &self.snapshot.metrics;
-        let generation = Generation::new(number, config, metrics, &self.tickets, before)?;
+        let generation =
+            Generation::new(number, config, metrics, &self.tickets, &self.usage, before)?;
         for warning in &generation.config.warnings {
             tracing::warn!("{warning}");
         }

@@ -27,6 +27,7 @@ use crate::{
     handshake, listener,
     metrics::{Metrics, ProcessMetrics, WorkerMetrics},
     process::Process,
+    quota::Usage,
     ring::{self, MissingNeed},
     sys,
     worker::{self, Command, Serves},
@@ -211,9 +212,11 @@ impl App {
         let metrics = Metrics::new()?;
         let tickets = handshake::ticket_encryption().map_err(StartError::Tickets)?;
         let handshakes = config.limits.max_handshakes;
+        let usage = Usage::new();
         let copies = crl_copies(&config, &disk);
         let before = Before { stores: None, copies: Some(&copies) };
-        let generation = Arc::new(Generation::new(1, config, &metrics, &tickets, before)?);
+        let generation = Generation::new(1, config, &metrics, &tickets, &usage, before)?;
+        let generation = Arc::new(generation);
         let admin_socket = bind_admin(&generation.config)?;
         let bound = bind_new(&generation, |_| false, cpus.len())?;
         let (wake, signals) = signals::receive().map_err(system("signals can't be received"))?;
@@ -250,6 +253,7 @@ impl App {
             snapshot: snapshot.clone(),
             process,
             tickets,
+            usage,
             generation,
             workers,
             events,

@@ -11,6 +11,7 @@ use crate::{
     generation::Generation,
     handshake,
     metrics::Metrics,
+    quota::Usage,
     revocation::{CrlState, CrlStatus, Mode},
 };
 
@@ -24,7 +25,8 @@ fn check(path: &Path) -> Result<(), Box<dyn std::error::Error>> {
     let summary = config.summary();
     // Also what is only made for serving must be makeable.
     let (metrics, tickets) = (Metrics::new()?, handshake::ticket_encryption()?);
-    let generation = Generation::new(1, config, &metrics, &tickets, crls::Before::default())?;
+    let before = crls::Before::default();
+    let generation = Generation::new(1, config, &metrics, &tickets, &Usage::new(), before)?;
     print!("{summary}{}", crls(&generation));
     for warning in &generation.config.warnings {
         eprintln!("warning: {warning}");

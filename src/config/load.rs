@@ -14,9 +14,9 @@ use super::{
     certificates::Surroundings,
     errors::{Place, Report},
     files::{Disk, Files},
-    listeners, peers,
+    listeners, peer_sets,
     reader::Reader,
-    revocation,
+    revocation, trust,
     values::{parse_cpus, parse_listen_or_off},
 };
 
@@ -81,9 +81,9 @@ impl Config {
         let log = read_log(root.table("log"));
         let limits = read_limits(root.table("limits"));
         let mut crls = revocation::Draft::default();
-        let profiles = peers::read_profiles(around, &mut root, &mut crls);
+        let profiles = trust::read_profiles(around, &mut root, &mut crls);
         let crl_fetching = revocation::read_fetching(around, root.table("revocation"), &crls);
-        let peer_sets = peers::read_peers(&mut root, &profiles);
+        let peer_sets = peer_sets::read_peers(&mut root, &profiles);
         let backends = listeners::read_backends(&mut root);
         let admin_at = admin.listen.map(|address| (address, admin.at.clone()));
         let listeners =

@@ -41,7 +41,7 @@ pub type Stamps = BTreeMap<PathBuf, Option<Stamp>>;
 /// Makes a store for each profile of `config`, from `loaded`, which are its files. It begins with
 /// what the store before it knew, as far as that came from a source that the profile still has.
 pub fn make(config: &Config, loaded: LoadedCrls, before: Before<'_>, now: UnixTime) -> Made {
-    let mut stores = Stores::new();
+    let mut stores = BTreeMap::new();
     let mut warnings = Vec::new();
     for (name, profile) in &config.trust {
         let files = files_of(&profile.revocation, &loaded);
@@ -64,7 +64,7 @@ pub fn make(config: &Config, loaded: LoadedCrls, before: Before<'_>, now: UnixTi
         stores.insert(Arc::clone(name), Arc::new(store));
     }
     let stamps = loaded.0.into_iter().map(|(path, file)| (path, file.stamp)).collect();
-    Made { stores, stamps, warnings }
+    Made { stores: stores.into(), stamps, warnings }
 }
 
 /// How a store calls the CRLs of a file.

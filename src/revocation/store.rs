@@ -1,7 +1,7 @@
 //! The CRLs of one trust profile: who is known, what waits, and the answers.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap},
     mem,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -43,9 +43,6 @@ pub struct Store {
     waiting: Mutex<Vec<Waiting>>,
     wanted: Mutex<BTreeSet<Box<str>>>,
 }
-
-/// The store of each trust profile, by its name.
-pub type Stores = BTreeMap<Arc<str>, Arc<Store>>;
 
 /// What answers are made of.
 #[derive(Debug, Clone, Default)]

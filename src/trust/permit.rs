@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rustls_pki_types::UnixTime;
 
-use super::Identity;
+use super::{Identity, proof::Proof};
 use crate::{
     config::PeerSet,
     name::{NamePattern, PeerName},
@@ -46,7 +46,7 @@ pub struct Peer {
     pub(super) matched_name: PeerName,
     pub(super) anchor_subject: Arc<str>,
     pub(super) valid_until: UnixTime,
-    pub(super) identity: Identity,
+    pub(super) proof: Arc<Proof>,
 }
 
 impl Peer {
@@ -77,13 +77,13 @@ impl Peer {
     }
 
     /// The last second in which every certificate of its path is valid, the anchor's included.
-    /// Until then a new decision over the same chain and policy comes out the same.
+    /// Before that the policy may think otherwise: names may be blocked, certificates revoked.
     pub fn valid_until(&self) -> UnixTime {
         self.valid_until
     }
 
     /// Who its certificate says it is.
     pub fn identity(&self) -> &Identity {
-        &self.identity
+        &self.proof.identity
     }
 }

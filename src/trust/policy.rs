@@ -1,21 +1,25 @@
 //! What one listener admits, compiled once and never changed.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{collections::HashMap, path::PathBuf, sync::Arc};
 
 use rustls::DistinguishedName;
 use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
 
 use super::{
-    Permit, Refusal, Refused,
+    Identity, KeyAlgorithm, Permit, Refusal, Refused,
     certificate::{Certificate, MAX_RSA_BITS, MIN_RSA_BITS},
+    judge::{Grant, judge},
     path,
     permit::Peer,
     presented::Presented,
+    proof::{AnchorId, Proof, Validity},
     verified::{ChainDigest, Verified},
+    witness::{Check, Unseen, Witness},
 };
 use crate::{
     config::{CaCertificate, ClientAuth, PeerSet, TrustProfile},
     name::PeerName,
+    revocation::{IssuerId, Store, Stores},
 };
 
 /// A CA certificate that can't be a trust anchor.
@@ -39,6 +43,7 @@ pub struct Policy {
     /// As webpki takes them; `anchors` has what is known beside, by the same index.
     trust_anchors: Vec<TrustAnchor<'static>>,
     anchors: Vec<Anchor>,
+    anchor_index: HashMap<AnchorId, usize>,
     root_hint_subjects: Vec<DistinguishedName>,
     /// What it has admitted.
     verified: Verified,
@@ -48,11 +53,18 @@ pub struct Policy {
 #[derive(Debug)]
 pub(super) struct Rule {
     pub(super) set: Arc<PeerSet>,
+    /// The CRLs of its profile.
+    pub(super) crls: Arc<Store>,
 }
 
 /// A CA: one subject, one key, one set of name constraints.
 #[derive(Debug)]
 pub(super) struct Anchor {
+    pub(super) id: AnchorId,
+    /// As the issuer of certificates and CRLs.
+    pub(super) issuer: IssuerId,
+    /// Whether it restricts the names of what it issues.
+    pub(super) constrains_names: bool,
     pub(super) subject: Arc<str>,
     /// The profiles that it belongs to, those with the longest validity first.
     pub(super) bindings: Vec<Binding>,
@@ -62,10 +74,16 @@ pub(super) struct Anchor {
 #[derive(Debug)]
 pub(super) struct Binding {
     profile: Arc<TrustProfile>,
-    pub(super) not_before: UnixTime,
-    pub(super) not_after: UnixTime,
+    pub(super) validity: Validity,
     /// pathLenConstraint of the CA certificate.
     pub(super) path_length: Option<u32>,
+}
+
+impl Anchor {
+    /// Whether it vouches for the profile of this rule.
+    pub(super) fn is_bound_to(&self, rule: &Rule) -> bool {
+        self.bindings.iter().any(|binding| binding.is_for(rule))
+    }
 }
 
 impl Binding {
@@ -75,19 +93,32 @@ impl Binding {
     }
 }
 
+impl Anchor {
+    /// NAMEs of the `[trust.NAME]` that it belongs to.
+    pub(super) fn profiles(&self) -> impl Iterator<Item = String> {
+        self.bindings.iter().map(|binding| binding.profile.name.to_string())
+    }
+}
+
 impl Policy {
     /// Compiles what a listener admits: its `client_auth` and `peers`. With
-    /// [`ClientAuth::None`] the peers don't matter, and no certificate is ever good.
+    /// [`ClientAuth::None`] the peers don't matter, and no certificate is ever good. The `stores`
+    /// have the CRLs of each profile; a profile that has none there has no CRL at all.
     ///
     /// # Errors
     /// Names the CA certificate that can't be a trust anchor. Its validity is not looked at here:
     /// that is decided at the time of each decision.
-    pub fn new(client_auth: ClientAuth, peers: &[Arc<PeerSet>]) -> Result<Self, PolicyError> {
+    pub fn new(
+        client_auth: ClientAuth,
+        peers: &[Arc<PeerSet>],
+        stores: &Stores,
+    ) -> Result<Self, PolicyError> {
         let mut policy = Self {
             client_auth,
             rules: Vec::new(),
             trust_anchors: Vec::new(),
             anchors: Vec::new(),
+            anchor_index: HashMap::new(),
             root_hint_subjects: Vec::new(),
             verified: Verified::default(),
         };
@@ -95,25 +126,31 @@ impl Policy {
             return Ok(policy);
         }
         for set in peers {
+            let crls = stores.of(&set.trust.name);
             let known = policy.rules.iter().any(|rule| Arc::ptr_eq(&rule.set.trust, &set.trust));
             if !known {
                 for ca in &set.trust.ca {
-                    policy.bind(&set.trust, ca).map_err(|problem| PolicyError {
+                    policy.bind(&set.trust, ca, &crls).map_err(|problem| PolicyError {
                         profile: set.trust.name.clone(),
                         file: ca.file.clone(),
                         problem,
                     })?;
                 }
             }
-            policy.rules.push(Rule { set: set.clone() });
+            policy.rules.push(Rule { set: set.clone(), crls });
         }
         for anchor in &mut policy.anchors {
-            anchor.bindings.sort_by_key(|binding| std::cmp::Reverse(binding.not_after));
+            anchor.bindings.sort_by_key(|binding| std::cmp::Reverse(binding.validity.not_after));
         }
         Ok(policy)
     }
 
-    fn bind(&mut self, profile: &Arc<TrustProfile>, ca: &CaCertificate) -> Result<(), String> {
+    fn bind(
+        &mut self,
+        profile: &Arc<TrustProfile>,
+        ca: &CaCertificate,
+        crls: &Store,
+    ) -> Result<(), String> {
         let certificate = Certificate::parse(&ca.der).map_err(|why| why.to_string())?;
         if certificate.key.is_weak() {
             return Err(format!(
@@ -132,16 +169,18 @@ impl Policy {
                         isn't the certificate of a CA"
                 .to_owned());
         }
+        let (name, key) = (certificate.raw_subject(), certificate.raw_public_key());
+        let issuer = crls.learn(name, key, certificate.may_sign_crls());
         let trust_anchor = webpki::anchor_from_trusted_cert(&ca.der)
             .map_err(|error| format!("it can't be a trust anchor: {error}"))?
             .to_owned();
         let binding = Binding {
             profile: profile.clone(),
-            not_before: certificate.not_before,
-            not_after: certificate.not_after,
+            validity: Validity::of(&certificate),
             path_length: certificate.path_length,
         };
-        if let Some(index) = self.trust_anchors.iter().position(|known| *known == trust_anchor) {
+        let id = AnchorId::of(&trust_anchor);
+        if let Some(&index) = self.anchor_index.get(&id) {
             self.anchors[index].bindings.push(binding);
             return Ok(());
         }
@@ -150,16 +189,45 @@ impl Policy {
             self.root_hint_subjects.push(hint);
         }
         self.trust_anchors.push(trust_anchor);
-        self.anchors
-            .push(Anchor { subject: certificate.subject().into(), bindings: vec![binding] });
+        self.anchor_index.insert(id, self.anchors.len());
+        let subject = certificate.subject().into();
+        self.anchors.push(Anchor {
+            id,
+            issuer,
+            constrains_names: certificate.constrains_names,
+            subject,
+            bindings: vec![binding],
+        });
         Ok(())
     }
 
-    /// The permit of a chain that this policy has [admitted](Self::decide) before, if every
-    /// certificate of its path is valid at `now`: what `decide` would say, without the signatures
-    /// of the path being verified again.
+    /// The permit of a chain that this policy has [admitted](Self::decide) before, if it admits it
+    /// [again](Self::decide_again) at `now`.
     pub fn admitted_before(&self, chain: &[CertificateDer<'_>], now: UnixTime) -> Option<Permit> {
-        self.verified.get(ChainDigest::of(chain), now)
+        let permit = self.verified.get(ChainDigest::of(chain))?;
+        self.decide_again(&permit, now).ok()
+    }
+
+    /// Decides again about a client that was admitted, by this policy or by another one, from what
+    /// its path has proved: everything but the signatures is looked at anew.
+    ///
+    /// # Errors
+    /// The refusal. It is about the path that admitted the client; there may be another one, that
+    /// only the chain itself would show.
+    pub fn decide_again(&self, permit: &Permit, now: UnixTime) -> Result<Permit, Refused> {
+        let Some(peer) = permit.peer() else { return self.without_certificate() };
+        if self.client_auth == ClientAuth::None {
+            return Ok(Permit::anonymous());
+        }
+        let Proof { identity, path } = &*peer.proof;
+        let decision = self
+            .check_blocked(identity)
+            .and_then(|()| judge(self, identity, path, now, &Unseen).map_err(Refused::from));
+        match decision {
+            Ok(grant) if self.is_same(&grant, peer) => Ok(permit.clone()),
+            Ok(grant) => Ok(self.permit(grant, peer.proof.clone())),
+            Err(refused) => Err(refused.of(identity.clone())),
+        }
     }
 
     /// Decides about a client that has proved to hold the key of `chain[0]`, and remembers whom
@@ -171,26 +239,55 @@ impl Policy {
     /// # Errors
     /// The refusal, with the most telling reason that was found.
     pub fn decide(&self, chain: &[CertificateDer<'_>], now: UnixTime) -> Result<Permit, Refused> {
+        let permit = self.decide_before(chain, now, &Unseen)?;
+        if permit.peer().is_some() {
+            self.verified.insert(ChainDigest::of(chain), &permit);
+        }
+        Ok(permit)
+    }
+
+    /// Decides before the eyes of a witness.
+    pub(super) fn decide_before(
+        &self,
+        chain: &[CertificateDer<'_>],
+        now: UnixTime,
+        witness: &impl Witness,
+    ) -> Result<Permit, Refused> {
         let Some((leaf, others)) = chain.split_first() else {
-            return self.without_certificate();
+            return witness.check(Check::Certificate, self.without_certificate(), |_| {
+                "the client shows no certificate, and the listener doesn't require one".to_owned()
+            });
         };
-        let presented = Presented::parse(leaf, others)?;
-        let decision = self.check_leaf(&presented).and_then(|()| path::find(self, &presented, now));
+        let presented = Presented::parse(leaf, others, witness)?;
+        let decision = self
+            .check_leaf(&presented, witness)
+            .and_then(|()| path::find(self, &presented, now, witness));
         match decision {
-            Ok(grant) => {
-                let permit = Permit::granted(Peer {
-                    set: self.rules[grant.rule].set.clone(),
-                    pattern: grant.pattern,
-                    matched_name: grant.name,
-                    anchor_subject: self.anchors[grant.anchor].subject.clone(),
-                    valid_until: grant.valid_until,
-                    identity: presented.identity,
-                });
-                self.verified.insert(ChainDigest::of(chain), now, &permit);
-                Ok(permit)
+            Ok((path, grant)) => {
+                let proof = Proof { identity: presented.identity, path };
+                Ok(self.permit(grant, Arc::new(proof)))
             }
             Err(refused) => Err(refused.of(presented.identity)),
         }
+    }
+
+    fn permit(&self, grant: Grant, proof: Arc<Proof>) -> Permit {
+        Permit::granted(Peer {
+            set: self.rules[grant.rule].set.clone(),
+            pattern: grant.pattern,
+            matched_name: grant.name,
+            anchor_subject: self.anchors[grant.anchor].subject.clone(),
+            valid_until: grant.valid_until,
+            proof,
+        })
+    }
+
+    /// Whether the grant is what admitted the peer already.
+    fn is_same(&self, grant: &Grant, peer: &Peer) -> bool {
+        Arc::ptr_eq(&self.rules[grant.rule].set, &peer.set)
+            && grant.pattern == peer.pattern
+            && grant.name == peer.matched_name
+            && grant.valid_until == peer.valid_until
     }
 
     /// Decides about a client that showed no certificate.
@@ -220,43 +317,44 @@ impl Policy {
         &self.trust_anchors
     }
 
-    pub(super) fn anchors(&self) -> &[Anchor] {
-        &self.anchors
+    pub(super) fn anchor(&self, id: AnchorId) -> Option<(usize, &Anchor)> {
+        let index = *self.anchor_index.get(&id)?;
+        Some((index, &self.anchors[index]))
+    }
+
+    /// What is known of one of [`Self::trust_anchors`].
+    pub(super) fn anchor_of(&self, trust_anchor: &TrustAnchor<'_>) -> Option<&Anchor> {
+        let index =
+            self.trust_anchors.iter().position(|known| std::ptr::eq(known, trust_anchor))?;
+        Some(&self.anchors[index])
+    }
+
+    /// The intermediate CAs of a path whose signatures hold: from now on CRLs of theirs count in
+    /// the profiles of the anchor.
+    pub(super) fn learn(&self, issuers: &[&Certificate<'_>], anchor: &Anchor) {
+        for rule in self.rules.iter().filter(|rule| anchor.is_bound_to(rule)) {
+            for issuer in issuers {
+                let (name, key) = (issuer.raw_subject(), issuer.raw_public_key());
+                rule.crls.learn(name, key, issuer.may_sign_crls());
+            }
+        }
     }
 
     /// What can be refused without a signature being verified.
-    fn check_leaf(&self, presented: &Presented<'_>) -> Result<(), Refused> {
-        self.check_blocked(presented)?;
+    fn check_leaf(&self, presented: &Presented<'_>, witness: &impl Witness) -> Result<(), Refused> {
+        witness.check(Check::Blocked, self.check_blocked(&presented.identity), |()| {
+            "no name of the certificate is blocked".to_owned()
+        })?;
         let key = presented.leaf.key;
-        if key.is_weak() {
-            return Err(Refused::new(
-                Refusal::WeakKey,
-                format!(
-                    "the client's key is {key}; at least {MIN_RSA_BITS} bits of RSA are needed"
-                ),
-            ));
-        }
-        if !key.is_supported() {
-            return Err(Refused::new(
-                Refusal::UnsupportedAlgorithm,
-                "the client's key is neither RSA up to 8192 bits, ECDSA on P-256, P-384 or P-521, \
-                 Ed25519 nor ML-DSA",
-            ));
-        }
-        if !presented.leaf.may_sign() {
-            return Err(Refused::new(
-                Refusal::WrongKeyUsage,
-                "the key usage of the client's certificate doesn't allow digitalSignature, which \
-                 TLS needs",
-            ));
-        }
-        Ok(())
+        witness.check(Check::Key, check_key(key), |()| format!("{key}"))?;
+        witness.check(Check::KeyUsage, check_key_usage(&presented.leaf), |()| {
+            "may sign handshakes".to_owned()
+        })
     }
 
     /// A name is blocked if any admitted peer set blocks it, whichever CA vouches for it, and even
     /// if it is only the common name.
-    fn check_blocked(&self, presented: &Presented<'_>) -> Result<(), Refused> {
-        let identity = &presented.identity;
+    fn check_blocked(&self, identity: &Identity) -> Result<(), Refused> {
         let common_name = identity.common_name_as_dns().cloned().map(PeerName::Dns);
         for name in identity.names().iter().chain(&common_name) {
             for rule in &self.rules {
@@ -270,4 +368,31 @@ impl Policy {
         }
         Ok(())
     }
+}
+
+fn check_key(key: KeyAlgorithm) -> Result<(), Refused> {
+    if key.is_weak() {
+        return Err(Refused::new(
+            Refusal::WeakKey,
+            format!("the client's key is {key}; at least {MIN_RSA_BITS} bits of RSA are needed"),
+        ));
+    }
+    if !key.is_supported() {
+        return Err(Refused::new(
+            Refusal::UnsupportedAlgorithm,
+            "the client's key is neither RSA up to 8192 bits, ECDSA on P-256, P-384 or P-521, \
+             Ed25519 nor ML-DSA",
+        ));
+    }
+    Ok(())
+}
+
+fn check_key_usage(leaf: &Certificate<'_>) -> Result<(), Refused> {
+    if leaf.may_sign() {
+        return Ok(());
+    }
+    Err(Refused::new(
+        Refusal::WrongKeyUsage,
+        "the key usage of the client's certificate doesn't allow digitalSignature, which TLS needs",
+    ))
 }

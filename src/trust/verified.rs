@@ -1,9 +1,9 @@
 //! What was verified before: a client that comes back is not verified from scratch.
 //!
-//! A decision depends on the chain, the policy and the time alone. Under one policy a chain that
-//! was admitted is admitted again at any later second in which all of its path is still valid, so
-//! the permit can be handed out without verifying the path's signatures again. That the client
-//! has the key is proved in each handshake, here as there.
+//! What a path proves doesn't change, so it is kept with the permit, under the digest of the whole
+//! chain. Whoever shows that chain again is decided about from there, by all that can change:
+//! time, names, revocation. That the client has the key is proved in each handshake, here as
+//! there.
 //!
 //! Successes only: a stranger can neither fill the memory nor push anybody out of it. A policy's
 //! memory ends with the policy, so nothing survives a reload.
@@ -14,7 +14,7 @@ use std::{
 };
 
 use aws_lc_rs::digest::{Context, SHA256};
-use rustls_pki_types::{CertificateDer, UnixTime};
+use rustls_pki_types::CertificateDer;
 
 use super::Permit;
 
@@ -47,36 +47,27 @@ impl ChainDigest {
     }
 }
 
-#[derive(Debug)]
-struct Admitted {
-    /// The certificates' first seconds had all come by then.
-    since: UnixTime,
-    permit: Permit,
-}
-
 /// Two halves: when the younger one is full it becomes the older one, and what was in that is
 /// forgotten. Whoever is seen again moves to the younger half.
 #[derive(Debug, Default)]
 struct Shard {
-    younger: HashMap<ChainDigest, Admitted>,
-    older: HashMap<ChainDigest, Admitted>,
+    younger: HashMap<ChainDigest, Permit>,
+    older: HashMap<ChainDigest, Permit>,
 }
 
 impl Shard {
-    fn insert(&mut self, digest: ChainDigest, admitted: Admitted) {
+    fn insert(&mut self, digest: ChainDigest, permit: Permit) {
         if self.younger.len() >= CHAINS_A_HALF {
             self.older = std::mem::take(&mut self.younger);
         }
-        self.younger.insert(digest, admitted);
+        self.younger.insert(digest, permit);
     }
 
-    fn get(&mut self, digest: ChainDigest, now: UnixTime) -> Option<Permit> {
-        if let Some(admitted) = self.older.remove(&digest) {
-            self.insert(digest, admitted);
+    fn get(&mut self, digest: ChainDigest) -> Option<Permit> {
+        if let Some(permit) = self.older.remove(&digest) {
+            self.insert(digest, permit);
         }
-        let admitted = self.younger.get(&digest)?;
-        let until = admitted.permit.valid_until()?;
-        (admitted.since <= now && now <= until).then(|| admitted.permit.clone())
+        self.younger.get(&digest).cloned()
     }
 }
 
@@ -85,15 +76,14 @@ impl Shard {
 pub(super) struct Verified([Mutex<Shard>; SHARDS]);
 
 impl Verified {
-    /// The permit of a chain that was admitted before and whose path is valid at `now`.
-    pub(super) fn get(&self, digest: ChainDigest, now: UnixTime) -> Option<Permit> {
-        self.shard(digest, |shard| shard.get(digest, now))
+    /// What a chain was given before. By itself it is worth nothing: it has to be decided again.
+    pub(super) fn get(&self, digest: ChainDigest) -> Option<Permit> {
+        self.shard(digest, |shard| shard.get(digest))
     }
 
-    /// Remembers that a chain was admitted at `now`.
-    pub(super) fn insert(&self, digest: ChainDigest, now: UnixTime, permit: &Permit) {
-        let admitted = Admitted { since: now, permit: permit.clone() };
-        self.shard(digest, |shard| shard.insert(digest, admitted));
+    /// Remembers that a chain was admitted.
+    pub(super) fn insert(&self, digest: ChainDigest, permit: &Permit) {
+        self.shard(digest, |shard| shard.insert(digest, permit.clone()));
     }
 
     /// A panic while a shard was locked can't leave it half changed in any way that matters: it
@@ -126,12 +116,10 @@ mod tests {
     #[test]
     fn memory_is_bounded_and_who_comes_back_stays() {
         let mut shard = Shard::default();
-        let now = UnixTime::now();
-        let admitted = || Admitted { since: now, permit: Permit::anonymous() };
-        shard.insert(digest(0), admitted());
+        shard.insert(digest(0), Permit::anonymous());
         for number in 1..10 * CHAINS_A_HALF {
-            shard.insert(digest(number), admitted());
-            let _ = shard.get(digest(0), now);
+            shard.insert(digest(number), Permit::anonymous());
+            let _ = shard.get(digest(0));
         }
         assert!(shard.younger.len() <= CHAINS_A_HALF && shard.older.len() <= CHAINS_A_HALF);
         let known =
