@@ -93,7 +93,7 @@ mod tests {
             ("ldap:///CN=root?certificateRevocationList", "it takes"),
             ("ldap://dc01.contoso.test/CN=root", "only HTTP is spoken"),
             ("ftp://crl.contoso.test/root.crl", "only HTTP is spoken"),
-            ("file:///etc/passwd", "only HTTP is spoken"),
+            ("file:///etc/passwd", "it takes"),
             ("/root.crl", "it takes"),
             ("crl.contoso.test", "it takes"),
             ("http://", "it takes"),

@@ -107,8 +107,8 @@ fn a_file_that_is_no_crl_is_refused_wherever_it_lies() {
 
 #[test]
 fn a_file_that_two_profiles_name_is_read_once() {
-    let two = with("crl = [\"root.crl\", \"crl\"]")
-        + "[trust.spare]\nca = [\"ca.pem\"]\nnames = [\"spare.test\"]\ncrl = [\"root.crl\"]\n";
+    let two = with("shared = true\ncrl = [\"root.crl\", \"crl\"]")
+        + "[trust.spare]\nca = [\"ca.pem\"]\nnames = [\"spare.test\"]\nshared = true\ncrl = [\"root.crl\"]\n";
     let config = good(&two);
     assert_eq!(config.crls.0.len(), 2);
 }
