@@ -8,6 +8,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::{
     config::Config,
+    crls::Before,
     generation::Generation,
     handshake,
     metrics::Metrics,
@@ -79,7 +80,8 @@ impl World {
         let tickets = handshake::ticket_encryption().unwrap();
         let config = Config::load(&path).unwrap();
         let generation =
-            Generation::new(1, config, &self.metrics, &tickets, &Usage::new()).unwrap();
+            Generation::new(1, config, &self.metrics, &tickets, &Usage::new(), Before::default())
+                .unwrap();
         generation.services[0].terms()
     }
 
