@@ -69,7 +69,8 @@ impl Scene {
         let Expected { alert, cause, detail } = *expected;
         assert_eq!(client.alert(), alert);
         assert!(!got(&self.ends), "the backend must not take it for the client's own end");
-        let line = self.server.wait_log(|line| line["cause"] == cause && line["version"] == version);
+        let line =
+            self.server.wait_log(|line| line["cause"] == cause && line["version"] == version);
         assert_eq!(line["handshake"], "accepted", "{line}");
         assert!(line["detail"].as_str().unwrap().contains(detail), "{line}");
     }
@@ -146,8 +147,11 @@ fn a_reload_that_removes_a_name_ends_its_connections_and_no_others() {
 fn a_reload_that_removes_a_ca_ends_the_connections_it_vouched_for() {
     let mut scene = Scene::new(|config| config);
     let client = scene.pki.client();
-    let expected =
-        Expected { alert: AlertDescription::UnknownCA, cause: "ca_removed", detail: "unknown_issuer" };
+    let expected = Expected {
+        alert: AlertDescription::UnknownCA,
+        cause: "ca_removed",
+        detail: "unknown_issuer",
+    };
     let change = |pki: &Pki, config: Config| {
         fs::write(pki.file("ca.pem"), pki.stranger_ca.pem()).unwrap();
         config

@@ -12,6 +12,7 @@ use crate::{
     handshake,
     metrics::Metrics,
     pki::{Authority, CrlSpec, Identity, Reason, Spec, Validity},
+    quota::Usage,
     revocation::{Crl, Mode, Offered, Rules, Stale, Store, Stores},
     trust::Refusal,
 };
@@ -80,7 +81,8 @@ impl World {
         fs::write(&path, text).unwrap();
         let tickets = handshake::ticket_encryption().unwrap();
         let config = Config::load(&path).unwrap();
-        let generation = Generation::new(1, config, &self.metrics, &tickets).unwrap();
+        let usage = Usage::new();
+        let generation = Generation::new(1, config, &self.metrics, &tickets, &usage).unwrap();
         generation.services[0].clone()
     }
 
