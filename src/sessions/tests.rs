@@ -577,11 +577,12 @@ fn a_crl_that_gets_stale_ends_no_connection_but_the_certificate_s_end_still_does
         world.publish(&store, &CrlSpec::from_now(1, VALIDITY / 2));
         world.apply(&terms);
         let registration = world.known(&terms);
-        let late = world.accept(UNLIMITED, &terms);
         let permit = world.permit(&terms);
         // A minute after its nextUpdate.
         world.advance(18_600);
         assert_eq!(registration.session().ended(), None);
+        let late = world.accept(UNLIMITED, &terms);
+        world.sessions.recheck();
         let why = late.admit(&terms.policy, permit).unwrap_err();
         let NotAdmitted::Refused(refused) = why else { panic!("{why:?}") };
         assert_eq!(refused.reason, Refusal::CrlStale);
