@@ -5,6 +5,7 @@ use std::{hint::black_box, path::PathBuf, sync::Arc, time::Duration};
 use countersign::{
     config::{CaCertificate, ClientAuth, EkuRule, PeerLimits, PeerSet, TrustProfile},
     name::NamePattern,
+    revocation::Stores,
     trust::{Identity, Policy},
 };
 use criterion::{Criterion, criterion_group, criterion_main};
@@ -69,7 +70,8 @@ fn policy(ca: &Ca) -> Policy {
         limits: PeerLimits::default(),
         discovered: None,
     };
-    Policy::new(ClientAuth::Required, &[Arc::new(set)]).expect("a policy")
+    let stores = Stores::off([&set.trust.name]);
+    Policy::new(ClientAuth::Required, &[Arc::new(set)], &stores).expect("a policy")
 }
 
 fn decisions(c: &mut Criterion) {

@@ -10,6 +10,7 @@ use crate::{
     handshake,
     metrics::{BackendMetrics, ListenerMetrics, Metrics},
     quota::{Quotas, Usage},
+    revocation::Stores,
     sessions::SessionLimits,
     trust::{Policy, PolicyError, Refusal},
 };
@@ -95,11 +96,13 @@ impl Generation {
             lifetime: config.limits.max_lifetime,
         };
         let quotas = Quotas::new(usage, &config);
+        let stores = Stores::off(config.trust.keys());
         let mut services = Vec::new();
         for listener in &config.listeners {
-            let policy = Policy::new(listener.client_auth, &listener.peers).map_err(|error| {
-                GenerationError::Policy { listener: listener.name.clone(), error }
-            })?;
+            let policy =
+                Policy::new(listener.client_auth, &listener.peers, &stores).map_err(|error| {
+                    GenerationError::Policy { listener: listener.name.clone(), error }
+                })?;
             let policy = Arc::new(policy);
             let tls = handshake::server_config(listener, &policy, tickets)
                 .map_err(|error| GenerationError::Tls { listener: listener.name.clone(), error })?;

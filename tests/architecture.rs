@@ -89,12 +89,15 @@ const IMPORTS: &[(&str, &[&str])] = &[
         ],
     ),
     ("journal", &["config", "handshake", "metrics", "relay", "trust"]),
-    ("generation", &["backend", "config", "handshake", "metrics", "quota", "sessions", "trust"]),
+    (
+        "generation",
+        &["backend", "config", "handshake", "metrics", "quota", "revocation", "sessions", "trust"],
+    ),
     // The stages, which know of each other only what lib.rs says.
     ("handshake", &["config", "metrics", "record", "ring", "trust"]),
     ("backend", &["config", "metrics", "ring", "sessions", "trust"]),
     ("relay", &["metrics", "record", "ring", "sessions"]),
-    ("trust", &["config", "name"]),
+    ("trust", &["config", "name", "revocation"]),
     ("sessions", &["metrics", "ring"]),
     ("process", &["metrics"]),
     ("quota", &["config"]),

@@ -33,6 +33,7 @@ mod scope;
 mod shelf;
 mod status;
 mod store;
+mod stores;
 #[cfg(test)]
 mod tests;
 mod verify;
@@ -43,4 +44,5 @@ pub use index::{Reason, Revocation};
 pub use rules::{Link, Mode, Problem, Rules, Stale, Verdict};
 pub use status::{CrlState, CrlStatus, Offered};
 pub use store::Store;
+pub use stores::Stores;
 pub use verify::IssuerId;

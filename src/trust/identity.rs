@@ -124,7 +124,8 @@ impl Identity {
     }
 }
 
-fn hex(serial: &[u8]) -> String {
+/// A serial number in upper-case hexadecimal digits, without leading zero octets.
+pub(super) fn hex(serial: &[u8]) -> String {
     let start = serial.iter().position(|&byte| byte != 0).unwrap_or(serial.len());
     match &serial[start..] {
         [] => "00".to_owned(),

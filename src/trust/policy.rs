@@ -6,7 +6,7 @@ use rustls::DistinguishedName;
 use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
 
 use super::{
-    Identity, Permit, Refusal, Refused,
+    Identity, KeyAlgorithm, Permit, Refusal, Refused,
     certificate::{Certificate, MAX_RSA_BITS, MIN_RSA_BITS},
     judge::{Grant, judge},
     path,
@@ -14,10 +14,12 @@ use super::{
     presented::Presented,
     proof::{AnchorId, Proof, Validity},
     verified::{ChainDigest, Verified},
+    witness::{Check, Unseen, Witness},
 };
 use crate::{
     config::{CaCertificate, ClientAuth, PeerSet, TrustProfile},
     name::PeerName,
+    revocation::{IssuerId, Store, Stores},
 };
 
 /// A CA certificate that can't be a trust anchor.
@@ -51,12 +53,18 @@ pub struct Policy {
 #[derive(Debug)]
 pub(super) struct Rule {
     pub(super) set: Arc<PeerSet>,
+    /// The CRLs of its profile.
+    pub(super) crls: Arc<Store>,
 }
 
 /// A CA: one subject, one key, one set of name constraints.
 #[derive(Debug)]
 pub(super) struct Anchor {
-    id: AnchorId,
+    pub(super) id: AnchorId,
+    /// As the issuer of certificates and CRLs.
+    pub(super) issuer: IssuerId,
+    /// Whether it restricts the names of what it issues.
+    pub(super) constrains_names: bool,
     pub(super) subject: Arc<str>,
     /// The profiles that it belongs to, those with the longest validity first.
     pub(super) bindings: Vec<Binding>,
@@ -71,6 +79,13 @@ pub(super) struct Binding {
     pub(super) path_length: Option<u32>,
 }
 
+impl Anchor {
+    /// Whether it vouches for the profile of this rule.
+    pub(super) fn is_bound_to(&self, rule: &Rule) -> bool {
+        self.bindings.iter().any(|binding| binding.is_for(rule))
+    }
+}
+
 impl Binding {
     /// Whether it puts the anchor into the profile of this rule.
     pub(super) fn is_for(&self, rule: &Rule) -> bool {
@@ -78,14 +93,26 @@ impl Binding {
     }
 }
 
+impl Anchor {
+    /// NAMEs of the `[trust.NAME]` that it belongs to.
+    pub(super) fn profiles(&self) -> impl Iterator<Item = String> {
+        self.bindings.iter().map(|binding| binding.profile.name.to_string())
+    }
+}
+
 impl Policy {
     /// Compiles what a listener admits: its `client_auth` and `peers`. With
-    /// [`ClientAuth::None`] the peers don't matter, and no certificate is ever good.
+    /// [`ClientAuth::None`] the peers don't matter, and no certificate is ever good. The `stores`
+    /// have the CRLs of each profile; a profile that has none there has no CRL at all.
     ///
     /// # Errors
     /// Names the CA certificate that can't be a trust anchor. Its validity is not looked at here:
     /// that is decided at the time of each decision.
-    pub fn new(client_auth: ClientAuth, peers: &[Arc<PeerSet>]) -> Result<Self, PolicyError> {
+    pub fn new(
+        client_auth: ClientAuth,
+        peers: &[Arc<PeerSet>],
+        stores: &Stores,
+    ) -> Result<Self, PolicyError> {
         let mut policy = Self {
             client_auth,
             rules: Vec::new(),
@@ -99,17 +126,18 @@ impl Policy {
             return Ok(policy);
         }
         for set in peers {
+            let crls = stores.of(&set.trust.name);
             let known = policy.rules.iter().any(|rule| Arc::ptr_eq(&rule.set.trust, &set.trust));
             if !known {
                 for ca in &set.trust.ca {
-                    policy.bind(&set.trust, ca).map_err(|problem| PolicyError {
+                    policy.bind(&set.trust, ca, &crls).map_err(|problem| PolicyError {
                         profile: set.trust.name.clone(),
                         file: ca.file.clone(),
                         problem,
                     })?;
                 }
             }
-            policy.rules.push(Rule { set: set.clone() });
+            policy.rules.push(Rule { set: set.clone(), crls });
         }
         for anchor in &mut policy.anchors {
             anchor.bindings.sort_by_key(|binding| std::cmp::Reverse(binding.validity.not_after));
@@ -117,7 +145,12 @@ impl Policy {
         Ok(policy)
     }
 
-    fn bind(&mut self, profile: &Arc<TrustProfile>, ca: &CaCertificate) -> Result<(), String> {
+    fn bind(
+        &mut self,
+        profile: &Arc<TrustProfile>,
+        ca: &CaCertificate,
+        crls: &Store,
+    ) -> Result<(), String> {
         let certificate = Certificate::parse(&ca.der).map_err(|why| why.to_string())?;
         if certificate.key.is_weak() {
             return Err(format!(
@@ -136,6 +169,8 @@ impl Policy {
                         isn't the certificate of a CA"
                 .to_owned());
         }
+        let (name, key) = (certificate.raw_subject(), certificate.raw_public_key());
+        let issuer = crls.learn(name, key, certificate.may_sign_crls());
         let trust_anchor = webpki::anchor_from_trusted_cert(&ca.der)
             .map_err(|error| format!("it can't be a trust anchor: {error}"))?
             .to_owned();
@@ -156,7 +191,13 @@ impl Policy {
         self.trust_anchors.push(trust_anchor);
         self.anchor_index.insert(id, self.anchors.len());
         let subject = certificate.subject().into();
-        self.anchors.push(Anchor { id, subject, bindings: vec![binding] });
+        self.anchors.push(Anchor {
+            id,
+            issuer,
+            constrains_names: certificate.constrains_names,
+            subject,
+            bindings: vec![binding],
+        });
         Ok(())
     }
 
@@ -181,7 +222,7 @@ impl Policy {
         let Proof { identity, path } = &*peer.proof;
         let decision = self
             .check_blocked(identity)
-            .and_then(|()| judge(self, identity, path, now).map_err(Refused::from));
+            .and_then(|()| judge(self, identity, path, now, &Unseen).map_err(Refused::from));
         match decision {
             Ok(grant) if self.is_same(&grant, peer) => Ok(permit.clone()),
             Ok(grant) => Ok(self.permit(grant, peer.proof.clone())),
@@ -198,17 +239,33 @@ impl Policy {
     /// # Errors
     /// The refusal, with the most telling reason that was found.
     pub fn decide(&self, chain: &[CertificateDer<'_>], now: UnixTime) -> Result<Permit, Refused> {
+        let permit = self.decide_before(chain, now, &Unseen)?;
+        if permit.peer().is_some() {
+            self.verified.insert(ChainDigest::of(chain), &permit);
+        }
+        Ok(permit)
+    }
+
+    /// Decides before the eyes of a witness.
+    pub(super) fn decide_before(
+        &self,
+        chain: &[CertificateDer<'_>],
+        now: UnixTime,
+        witness: &impl Witness,
+    ) -> Result<Permit, Refused> {
         let Some((leaf, others)) = chain.split_first() else {
-            return self.without_certificate();
+            return witness.check(Check::Certificate, self.without_certificate(), |_| {
+                "the client shows no certificate, and the listener doesn't require one".to_owned()
+            });
         };
-        let presented = Presented::parse(leaf, others)?;
-        let decision = self.check_leaf(&presented).and_then(|()| path::find(self, &presented, now));
+        let presented = Presented::parse(leaf, others, witness)?;
+        let decision = self
+            .check_leaf(&presented, witness)
+            .and_then(|()| path::find(self, &presented, now, witness));
         match decision {
             Ok((path, grant)) => {
                 let proof = Proof { identity: presented.identity, path };
-                let permit = self.permit(grant, Arc::new(proof));
-                self.verified.insert(ChainDigest::of(chain), &permit);
-                Ok(permit)
+                Ok(self.permit(grant, Arc::new(proof)))
             }
             Err(refused) => Err(refused.of(presented.identity)),
         }
@@ -265,40 +322,34 @@ impl Policy {
         Some((index, &self.anchors[index]))
     }
 
-    /// The id of one of [`Self::trust_anchors`].
-    pub(super) fn id_of(&self, trust_anchor: &TrustAnchor<'_>) -> Option<AnchorId> {
+    /// What is known of one of [`Self::trust_anchors`].
+    pub(super) fn anchor_of(&self, trust_anchor: &TrustAnchor<'_>) -> Option<&Anchor> {
         let index =
             self.trust_anchors.iter().position(|known| std::ptr::eq(known, trust_anchor))?;
-        Some(self.anchors[index].id)
+        Some(&self.anchors[index])
+    }
+
+    /// The intermediate CAs of a path whose signatures hold: from now on CRLs of theirs count in
+    /// the profiles of the anchor.
+    pub(super) fn learn(&self, issuers: &[&Certificate<'_>], anchor: &Anchor) {
+        for rule in self.rules.iter().filter(|rule| anchor.is_bound_to(rule)) {
+            for issuer in issuers {
+                let (name, key) = (issuer.raw_subject(), issuer.raw_public_key());
+                rule.crls.learn(name, key, issuer.may_sign_crls());
+            }
+        }
     }
 
     /// What can be refused without a signature being verified.
-    fn check_leaf(&self, presented: &Presented<'_>) -> Result<(), Refused> {
-        self.check_blocked(&presented.identity)?;
+    fn check_leaf(&self, presented: &Presented<'_>, witness: &impl Witness) -> Result<(), Refused> {
+        witness.check(Check::Blocked, self.check_blocked(&presented.identity), |()| {
+            "no name of the certificate is blocked".to_owned()
+        })?;
         let key = presented.leaf.key;
-        if key.is_weak() {
-            return Err(Refused::new(
-                Refusal::WeakKey,
-                format!(
-                    "the client's key is {key}; at least {MIN_RSA_BITS} bits of RSA are needed"
-                ),
-            ));
-        }
-        if !key.is_supported() {
-            return Err(Refused::new(
-                Refusal::UnsupportedAlgorithm,
-                "the client's key is neither RSA up to 8192 bits, ECDSA on P-256, P-384 or P-521, \
-                 Ed25519 nor ML-DSA",
-            ));
-        }
-        if !presented.leaf.may_sign() {
-            return Err(Refused::new(
-                Refusal::WrongKeyUsage,
-                "the key usage of the client's certificate doesn't allow digitalSignature, which \
-                 TLS needs",
-            ));
-        }
-        Ok(())
+        witness.check(Check::Key, check_key(key), |()| format!("{key}"))?;
+        witness.check(Check::KeyUsage, check_key_usage(&presented.leaf), |()| {
+            "may sign handshakes".to_owned()
+        })
     }
 
     /// A name is blocked if any admitted peer set blocks it, whichever CA vouches for it, and even
@@ -317,4 +368,31 @@ impl Policy {
         }
         Ok(())
     }
+}
+
+fn check_key(key: KeyAlgorithm) -> Result<(), Refused> {
+    if key.is_weak() {
+        return Err(Refused::new(
+            Refusal::WeakKey,
+            format!("the client's key is {key}; at least {MIN_RSA_BITS} bits of RSA are needed"),
+        ));
+    }
+    if !key.is_supported() {
+        return Err(Refused::new(
+            Refusal::UnsupportedAlgorithm,
+            "the client's key is neither RSA up to 8192 bits, ECDSA on P-256, P-384 or P-521, \
+             Ed25519 nor ML-DSA",
+        ));
+    }
+    Ok(())
+}
+
+fn check_key_usage(leaf: &Certificate<'_>) -> Result<(), Refused> {
+    if leaf.may_sign() {
+        return Ok(());
+    }
+    Err(Refused::new(
+        Refusal::WrongKeyUsage,
+        "the key usage of the client's certificate doesn't allow digitalSignature, which TLS needs",
+    ))
 }

@@ -3,9 +3,11 @@
 
 mod again;
 mod chains;
+mod explained;
 mod identities;
 mod names;
 mod purposes;
+mod revoked;
 mod verified;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
@@ -20,6 +22,7 @@ use super::{Permit, Policy, Refusal, Refused};
 use crate::{
     config::{CaCertificate, ClientAuth, EkuRule, PeerLimits, PeerSet, TrustProfile},
     name::NamePattern,
+    revocation::Stores,
 };
 
 /// 2030-01-01; the certificates are valid from 2029 to 2031, those of CAs from 2020 to 2040.
@@ -165,7 +168,16 @@ fn blocking_peers(
 }
 
 fn policy(sets: &[Arc<PeerSet>]) -> Policy {
-    Policy::new(ClientAuth::Required, sets).unwrap()
+    policy_for(ClientAuth::Required, sets)
+}
+
+fn policy_for(client_auth: ClientAuth, sets: &[Arc<PeerSet>]) -> Policy {
+    Policy::new(client_auth, sets, &unchecked(sets)).unwrap()
+}
+
+/// Stores for the profiles of `sets` that don't look at revocation.
+fn unchecked(sets: &[Arc<PeerSet>]) -> Stores {
+    Stores::off(sets.iter().map(|set| &set.trust.name))
 }
 
 /// The policy of most tests: peers.frontends lists `fe01.contoso.test` and `*.pool.contoso.test`
