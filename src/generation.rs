@@ -95,8 +95,8 @@ impl Generation {
             half_open: config.limits.half_open_timeout,
             lifetime: config.limits.max_lifetime,
         };
-        let quotas = Quotas::new(usage, &config);
         let stores = Stores::off(config.trust.keys());
+        let quotas = Quotas::new(usage, &config);
         let mut services = Vec::new();
         for listener in &config.listeners {
             let policy =

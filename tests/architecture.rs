@@ -40,6 +40,8 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "handshake",
             "load",
             "metrics",
+            "name",
+            "pki",
             "quota",
             "ring",
             "sys",
