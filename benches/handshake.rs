@@ -76,7 +76,7 @@ backend = "app"
         let config = Config::load(&folder.path().join("countersign.toml")).unwrap();
         let listener = &config.listeners[0];
         let policy = Arc::new(Policy::new(listener.client_auth, &listener.peers).unwrap());
-        let server = server_config(listener, &policy, &ticket_encryption().unwrap()).unwrap();
+        let server = server_config(listener, &policy, None, &ticket_encryption().unwrap()).unwrap();
         Self { ca, client, server }
     }
 

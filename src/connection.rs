@@ -105,7 +105,8 @@ async fn open(
     service.metrics.opened();
     let mut story = Story::new(service, journal, admission);
     let service = story.service.clone();
-    let shaken = handshake::perform(&client, &service.tls, &service.policy).await;
+    let shadow = service.shadow.as_deref();
+    let shaken = handshake::perform(&client, &service.tls, &service.policy, shadow).await;
     story.admission.handshake_ended();
     let verification = match &shaken {
         Ok(established) => established.verification,

@@ -1,6 +1,6 @@
 //! One generation of the configuration, ready to serve; replaced whole by a reload.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use rustls::{ServerConfig, server::ProducesTickets};
 
@@ -10,6 +10,7 @@ use crate::{
     handshake,
     metrics::{BackendMetrics, ListenerMetrics, Metrics},
     sessions::SessionLimits,
+    shadow::{Candidate, Shadow},
     trust::{Policy, PolicyError, Refusal},
 };
 
@@ -20,6 +21,8 @@ pub struct Service {
     pub config: Arc<Listener>,
     /// Who is admitted.
     pub policy: Arc<Policy>,
+    /// What a candidate configuration makes of its clients, if one is tried.
+    pub shadow: Option<Arc<Shadow>>,
     /// rustls' configuration.
     pub tls: Arc<ServerConfig>,
     /// Where plaintext goes.
@@ -50,6 +53,16 @@ pub enum GenerationError {
     #[error("listener {listener}: {error}")]
     Policy {
         /// Its name.
+        listener: Arc<str>,
+        /// What is wrong.
+        error: PolicyError,
+    },
+    /// The trust profiles of a listener of the candidate don't make a policy.
+    #[error("the candidate {}: listener {listener}: {error}", file.display())]
+    Shadow {
+        /// The candidate's file.
+        file: PathBuf,
+        /// The listener's name.
         listener: Arc<str>,
         /// What is wrong.
         error: PolicyError,
@@ -96,18 +109,41 @@ impl Generation {
                 GenerationError::Policy { listener: listener.name.clone(), error }
             })?;
             let policy = Arc::new(policy);
-            let tls = handshake::server_config(listener, &policy, tickets)
+            let counters = Arc::new(ListenerMetrics::new(metrics, &listener.name, &refusals));
+            let shadow = config.shadow.as_deref();
+            let shadow = shadow.map(|other| shadow_of(other, listener, &counters)).transpose()?;
+            let tls = handshake::server_config(listener, &policy, shadow.as_ref(), tickets)
                 .map_err(|error| GenerationError::Tls { listener: listener.name.clone(), error })?;
             services.push(Arc::new(Service {
                 config: listener.clone(),
                 policy,
+                shadow,
                 tls,
                 backend: backends[&listener.backend.name].clone(),
-                metrics: Arc::new(ListenerMetrics::new(metrics, &listener.name, &refusals)),
+                metrics: counters,
                 limits,
                 log_connections: config.log.connections,
             }));
         }
         Ok(Self { number, config: Arc::new(config), services })
     }
+}
+
+/// What the candidate makes of the clients of a listener: those of its own listener of that name.
+fn shadow_of(
+    candidate: &Config,
+    listener: &Listener,
+    metrics: &Arc<ListenerMetrics>,
+) -> Result<Arc<Shadow>, GenerationError> {
+    let namesake = candidate.listeners.iter().find(|other| other.name == listener.name);
+    let other = namesake
+        .map(|other| {
+            let policy = Policy::new(other.client_auth, &other.peers).map_err(|error| {
+                let (file, listener) = (candidate.source.clone(), other.name.clone());
+                GenerationError::Shadow { file, listener, error }
+            })?;
+            Ok(Candidate { client_auth: other.client_auth, policy })
+        })
+        .transpose()?;
+    Ok(Arc::new(Shadow::new(&listener.name, other, metrics)))
 }

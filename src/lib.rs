@@ -7,7 +7,8 @@
 //! drain. What a configuration becomes is a [`generation`]. Each [`worker`] is one pinned thread
 //! with one io_uring (behind [`ring`], the only module that names it) and its own listening
 //! sockets ([`listener`]). A [`connection`] is the story of one client: [`handshake`] with
-//! rustls, the pure decision of [`trust`] about who it is, a dial of its [`backend`] (which
+//! rustls, the pure decision of [`trust`] about who it is (and, in its [`shadow`], what another
+//! configuration would say), a dial of its [`backend`] (which
 //! takes the [`trust::Permit`]), and the [`relay`], whose bytes pass through our own [`record`]
 //! layer. [`sessions`] knows every live connection and ends those whose time is up.
 //! [`metrics`], the [`journal`] and [`admin`] tell the operator what happened.
@@ -15,6 +16,7 @@
 //! Imports point one way along this list; the stages (handshake, trust, backend, relay) never
 //! import each other's insides, values pass through [`connection`].
 //!
+//! [`explain`] says why a client would be admitted or refused, by the code that does it.
 //! [`demo`] and [`load`] are for trying and for measuring; [`pki`] makes their certificates.
 
 pub mod admin;
@@ -24,6 +26,7 @@ pub mod cli;
 pub mod config;
 pub mod connection;
 pub mod demo;
+pub mod explain;
 pub mod generation;
 pub mod handshake;
 pub mod journal;
@@ -39,6 +42,7 @@ pub mod record;
 pub mod relay;
 pub mod ring;
 pub mod sessions;
+pub mod shadow;
 pub mod sys;
 pub mod trust;
 pub mod worker;

@@ -32,8 +32,20 @@ const UNSAFE_FILES: [&str; 2] = ["src/ring/socket.rs", "src/sys.rs"];
 const IMPORTS: &[(&str, &[&str])] = &[
     (
         "cli",
-        &["app", "config", "demo", "generation", "handshake", "load", "metrics", "ring", "sys"],
+        &[
+            "app",
+            "config",
+            "demo",
+            "explain",
+            "generation",
+            "handshake",
+            "load",
+            "metrics",
+            "ring",
+            "sys",
+        ],
     ),
+    ("explain", &["config", "generation", "handshake", "trust"]),
     ("load", &[]),
     ("demo", &["pki", "proxy"]),
     ("pki", &[]),
@@ -76,9 +88,10 @@ const IMPORTS: &[(&str, &[&str])] = &[
         ],
     ),
     ("journal", &["config", "handshake", "metrics", "relay", "trust"]),
-    ("generation", &["backend", "config", "handshake", "metrics", "sessions", "trust"]),
+    ("generation", &["backend", "config", "handshake", "metrics", "sessions", "shadow", "trust"]),
     // The stages, which know of each other only what lib.rs says.
-    ("handshake", &["config", "metrics", "record", "ring", "trust"]),
+    ("handshake", &["config", "metrics", "record", "ring", "shadow", "trust"]),
+    ("shadow", &["config", "metrics", "trust"]),
     ("backend", &["config", "metrics", "ring", "sessions", "trust"]),
     ("relay", &["metrics", "record", "ring", "sessions"]),
     ("trust", &["config", "name"]),
@@ -100,6 +113,7 @@ const KNOT: [(&str, &str); 2] = [("listener", "worker"), ("connection", "worker"
 const TAKEN: &[(&str, &str, &[&str])] = &[
     ("handshake", "trust", &["Identity", "Permit", "Policy", "Refusal", "Refused"]),
     ("handshake", "record", &["RecordLayer", "Side", "TrafficSecretsCapture"]),
+    ("shadow", "trust", &["Identity", "Permit", "Policy", "Refused"]),
     ("backend", "trust", &["Permit"]),
     ("listener", "worker", &["Worker"]),
     ("connection", "worker", &["Worker"]),

@@ -3,6 +3,7 @@
 mod check;
 mod demo;
 mod doctor;
+mod explain;
 
 use std::{
     path::{Path, PathBuf},
@@ -41,6 +42,8 @@ enum Command {
         #[arg(long, value_name = "DIR", default_value = "./countersign-demo")]
         dir: PathBuf,
     },
+    /// Explain what a listener would decide about a client, step by step; exit code 3 if it refuses
+    Explain(Box<explain::ExplainArgs>),
     /// Print what this host offers, and what to change
     Doctor,
     /// Put a TLS terminator under load and say what it cost
@@ -53,6 +56,7 @@ pub fn main() -> ExitCode {
         Command::Run { config } => run(&config),
         Command::Check { config } => check::main(&config),
         Command::Demo { dir } => demo::main(&dir),
+        Command::Explain(arguments) => explain::main(&arguments),
         Command::Doctor => doctor::main(),
         Command::Load(arguments) => load::main(*arguments),
     }

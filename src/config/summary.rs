@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     Backend, ClientAuth, Config, Listener, LogFormat, LogLevel, PeerSet, ProxyProtocol,
-    ServerAddress, SniPolicy, TrustProfile,
+    ServerAddress, SniPolicy, TrustProfile, candidate,
     certificates::date,
     files::CertificateFacts,
     tls::{group_name, suite_name, version_name},
@@ -41,6 +41,7 @@ impl Display for Summary<'_> {
         }
         log(f, config)?;
         limits(f, config)?;
+        candidate::describe(f, config)?;
         for listener in &config.listeners {
             writeln!(f)?;
             describe_listener(f, listener)?;
@@ -93,15 +94,7 @@ fn limits(f: &mut fmt::Formatter<'_>, config: &Config) -> fmt::Result {
 fn describe_listener(f: &mut fmt::Formatter<'_>, listener: &Listener) -> fmt::Result {
     writeln!(f, "listener {}", listener.name)?;
     line(f, "  address", join(&listener.listen))?;
-    let clients = match listener.client_auth {
-        ClientAuth::Required => "must show a certificate",
-        ClientAuth::Optional => "may show a certificate",
-        ClientAuth::None => "are not asked for a certificate",
-    };
-    line(f, "  clients", clients)?;
-    for peers in &listener.peers {
-        describe_peers(f, peers)?;
-    }
+    describe_decisions(f, listener)?;
     for certificate in &listener.certificates {
         let names = match certificate.dns_names.as_slice() {
             [] => "no DNS name".to_owned(),
@@ -126,6 +119,20 @@ fn describe_listener(f: &mut fmt::Formatter<'_>, listener: &Listener) -> fmt::Re
     describe_backend(f, &listener.backend)
 }
 
+/// What the decision about a client depends on, but for the trust profiles.
+pub(super) fn describe_decisions(f: &mut fmt::Formatter<'_>, listener: &Listener) -> fmt::Result {
+    let clients = match listener.client_auth {
+        ClientAuth::Required => "must show a certificate",
+        ClientAuth::Optional => "may show a certificate",
+        ClientAuth::None => "are not asked for a certificate",
+    };
+    line(f, "  clients", clients)?;
+    for peers in &listener.peers {
+        describe_peers(f, peers)?;
+    }
+    Ok(())
+}
+
 fn describe_peers(f: &mut fmt::Formatter<'_>, peers: &PeerSet) -> fmt::Result {
     let (name, trust, names) = (&peers.name, &peers.trust.name, join(&peers.names));
     line(f, "  peers", format_args!("{name} by trust {trust}: {names}"))?;
@@ -147,7 +154,7 @@ fn describe_backend(f: &mut fmt::Formatter<'_>, backend: &Backend) -> fmt::Resul
     line(f, "  backend", format_args!("{name}: {servers} ({header}, dialled for {timeout})"))
 }
 
-fn describe_profile(f: &mut fmt::Formatter<'_>, profile: &TrustProfile) -> fmt::Result {
+pub(super) fn describe_profile(f: &mut fmt::Formatter<'_>, profile: &TrustProfile) -> fmt::Result {
     use super::EkuRule::{Client, Either, Server};
     writeln!(f, "trust {}", profile.name)?;
     for ca in &profile.ca {
@@ -173,7 +180,7 @@ fn describe_profile(f: &mut fmt::Formatter<'_>, profile: &TrustProfile) -> fmt::
     line(f, "  revocation", "off")
 }
 
-fn line(f: &mut fmt::Formatter<'_>, label: &str, value: impl Display) -> fmt::Result {
+pub(super) fn line(f: &mut fmt::Formatter<'_>, label: &str, value: impl Display) -> fmt::Result {
     writeln!(f, "{label:<LABEL_WIDTH$} {value}")
 }
 

@@ -19,6 +19,7 @@ use super::{
 use crate::{
     config::{ClientAuth, Listener, TlsVersion},
     record::TrafficSecretsCapture,
+    shadow::Shadow,
     trust::Policy,
 };
 
@@ -30,7 +31,7 @@ pub fn ticket_encryption() -> Result<Arc<dyn ProducesTickets>, rustls::Error> {
     provider::Ticketer::new()
 }
 
-/// rustls' configuration for `listener`, whose decisions are those of `policy`.
+/// rustls' configuration for `listener`, whose decisions are those of `policy`; `shadow` looks on.
 ///
 /// # Errors
 /// A set of versions, suites and groups that rustls can't serve; the configuration's loader
@@ -38,6 +39,7 @@ pub fn ticket_encryption() -> Result<Arc<dyn ProducesTickets>, rustls::Error> {
 pub fn server_config(
     listener: &Listener,
     policy: &Arc<Policy>,
+    shadow: Option<&Arc<Shadow>>,
     encryption: &Arc<dyn ProducesTickets>,
 ) -> Result<Arc<ServerConfig>, rustls::Error> {
     let provider = CryptoProvider {
@@ -59,6 +61,7 @@ pub fn server_config(
         ClientAuth::None => WebPkiClientVerifier::no_client_auth(),
         wanted => Arc::new(Verifier {
             policy: policy.clone(),
+            shadow: shadow.cloned(),
             mandatory: wanted == ClientAuth::Required,
             algorithms,
         }),

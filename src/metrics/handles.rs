@@ -8,7 +8,8 @@ use super::{
     Metrics,
     labels::{
         AcceptError, BackendResult, CloseCause, Direction, HandshakeKind, HandshakeResult,
-        ReloadResult, ResumptionOutcome, ShedReason, VerificationOutcome, VersionLabel,
+        ReloadResult, ResumptionOutcome, ShadowOutcome, ShedReason, VerificationOutcome,
+        VersionLabel,
     },
     names,
 };
@@ -24,6 +25,7 @@ pub struct ListenerMetrics {
     duration: Vec<Histogram>,
     refusals: Vec<(&'static str, Counter)>,
     resumption: Vec<Counter>,
+    shadow: Vec<Counter>,
     bytes: Vec<Counter>,
 }
 
@@ -77,6 +79,13 @@ impl ListenerMetrics {
                     metrics.counter(&names::RESUMPTION, &labels)
                 })
                 .collect(),
+            shadow: ShadowOutcome::ALL
+                .iter()
+                .map(|outcome| {
+                    let labels = [listener, ("outcome", outcome.as_str())];
+                    metrics.counter(&names::SHADOW_DECISIONS, &labels)
+                })
+                .collect(),
             bytes: Direction::ALL
                 .iter()
                 .map(|direction| {
@@ -124,6 +133,11 @@ impl ListenerMetrics {
     /// A client offered a ticket.
     pub fn resumption(&self, outcome: ResumptionOutcome) {
         self.resumption[outcome.index()].increment(1);
+    }
+
+    /// The candidate configuration was asked as well.
+    pub fn shadow(&self, outcome: ShadowOutcome) {
+        self.shadow[outcome.index()].increment(1);
     }
 
     /// Plaintext was relayed.

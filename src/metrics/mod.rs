@@ -16,7 +16,7 @@ use metrics_exporter_prometheus::{
 pub use handles::{BackendMetrics, ListenerMetrics, ProcessMetrics, WorkerMetrics};
 pub use labels::{
     AcceptError, BackendResult, CloseCause, Direction, HandshakeKind, HandshakeResult,
-    ReloadResult, ResumptionOutcome, ShedReason, VerificationOutcome, VersionLabel,
+    ReloadResult, ResumptionOutcome, ShadowOutcome, ShedReason, VerificationOutcome, VersionLabel,
 };
 pub use names::{ALL, Kind, MetricName};
 
@@ -116,6 +116,7 @@ mod tests {
             r#"countersign_backend_connects_total{backend="pool",result="timed_out"} 0"#,
             r#"countersign_handshake_duration_seconds_count{listener="sip",kind="resumed"} 0"#,
             r#"countersign_config_reloads_total{result="failed"} 0"#,
+            r#"countersign_shadow_decisions_total{listener="sip",outcome="would_refuse"} 0"#,
         ] {
             assert!(text.contains(wanted), "{wanted} is missing in\n{text}");
         }

@@ -51,6 +51,7 @@ metrics! {
     REFUSALS = Counter "refusals_total", "Clients that the trust decision refused, by reason.";
     RESUMPTION = Counter "resumption_total", "Tickets that clients offered, by what became of them.";
     VERIFICATION_CACHE = Counter "verification_cache_total", "Client chains that were decided about, by whether they had been verified before.";
+    SHADOW_DECISIONS = Counter "shadow_decisions_total", "Decisions that the candidate configuration was asked for as well, by how it compares.";
     RELAY_BYTES = Counter "relay_bytes_total", "Bytes of plaintext relayed; up is from the client to the backend.";
     BACKEND_CONNECTS = Counter "backend_connects_total", "Connection attempts to a backend's servers.";
     BACKEND_CONNECT_DURATION = Histogram "backend_connect_duration_seconds", "Time to a connection with a backend.";

@@ -56,8 +56,6 @@ checks! {
     Search => "search", "search for a path";
     /// Whether the intermediate certificates of a path allow keyCertSign.
     IssuerKeyUsage => "issuer_key_usage", "issuers' key usage";
-    /// Whether the CA of a path is one of the listener's.
-    Anchor => "anchor", "CA";
     /// How many intermediate certificates a path has.
     Length => "length", "length of the path";
     /// What the extended key usages of a path leave.
