@@ -57,7 +57,7 @@ fn an_admitted_client_is_explained_step_by_step() {
     assert_eq!(run.status.code(), Some(ADMITTED), "{run:#?}");
     for part in [
         "listener main of ",
-        "1                      CN=fe01.contoso.test (its own)",
+        "  1  CN=fe01.contoso.test (its own)",
         "issuer                 CN=Contoso Issuing",
         "ok blocked names",
         "path 1: CN=fe01.contoso.test from CN=Contoso Issuing from CN=Contoso Root",
@@ -96,12 +96,11 @@ fn a_name_that_is_nearly_listed_is_refused_with_the_nearest_one_and_advice() {
 #[test]
 fn a_handshake_is_refused_for_the_reason_that_explain_gives() {
     let pki = Pki::new();
-    let server = Server::start(Config::simple(&pki, Backend::echo().addr()));
+    let config = Config::simple(&pki, Backend::echo().addr());
+    let server = Server::start(config.trust_toml("max_intermediates = 1"));
     let file = server.config().path();
     let namesake = Authority::root(&Spec::new("Contoso Root", Pki::validity())).unwrap();
-    let last =
-        pki.ca.intermediate(&Spec::new("Last", Pki::validity()).max_intermediates(0)).unwrap();
-    let beyond = last.intermediate(&Spec::new("Beyond", Pki::validity())).unwrap();
+    let below = pki.intermediate.intermediate(&Spec::new("Below", Pki::validity())).unwrap();
     let client = Pki::client_spec(Pki::CLIENT);
     let cases = [
         (pki.client(), None),
@@ -114,7 +113,7 @@ fn a_handshake_is_refused_for_the_reason_that_explain_gives() {
         (pki.wrong_name(), Some("name_not_listed")),
         (pki.blocked(), Some("blocked")),
         (pki.issue(&namesake, "namesake", &client), Some("bad_signature")),
-        (pki.issue(&beyond, "beyond", &client), Some("chain_too_long")),
+        (pki.issue(&below, "below", &client), Some("chain_too_long")),
         (pki.issue(&pki.ca, "wildcard", &Pki::client_spec("*.contoso.test")), Some("blocked")),
     ];
     for (number, (files, reason)) in (1..).zip(cases) {
@@ -203,11 +202,10 @@ fn an_unknown_listener_is_an_error_that_names_the_nearest() {
     let pki = Pki::new();
     let file = config(&pki);
     let client = pki.client();
-    let run = Run::of(command(&file, "mian").args(shown(&client)));
+    let run = Run::of(command(&file, "man").args(shown(&client)));
     assert_eq!(run.status.code(), Some(ERROR), "{run:#?}");
     assert_eq!(run.stdout, "");
-    let wanted =
-        "the configuration has no listener \"mian\"; did you mean \"main\"?; it has main\n";
+    let wanted = "the configuration has no listener \"man\"; it has main; did you mean \"main\"?\n";
     assert_eq!(run.stderr, wanted);
 }
 

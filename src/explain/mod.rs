@@ -35,7 +35,7 @@ pub struct Question<'a> {
 
 /// There is no such listener.
 #[derive(Debug, thiserror::Error)]
-#[error("the configuration has no listener {asked:?}{hint}; it has {known}")]
+#[error("the configuration has no listener {asked:?}; it has {known}{hint}")]
 pub struct UnknownListener {
     asked: String,
     hint: String,

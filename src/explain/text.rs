@@ -104,26 +104,26 @@ fn write_server_name(to: &mut Writer<'_>, name: &ServerName) -> fmt::Result {
 
 fn write_shown(to: &mut Writer<'_>, number: usize, shown: &Shown) -> fmt::Result {
     let Some(contents) = &shown.contents else {
-        to.field(1, &number.to_string(), "can't be read")?;
+        to.line(1, format_args!("{number}  can't be read"))?;
         return write_rest(to, shown);
     };
     let which = if number == 1 { " (its own)" } else { "" };
-    to.field(1, &number.to_string(), format_args!("{}{which}", contents.subject))?;
-    to.field(2, "issuer", &contents.issuer)?;
-    to.field(2, "serial number", &contents.serial)?;
-    to.field(2, "valid", format_args!("{} to {}", contents.not_before, contents.not_after))?;
-    to.field(2, "key", format_args!("{}, signed with {}", contents.key, contents.signature))?;
+    to.line(1, format_args!("{number}  {}{which}", contents.subject))?;
+    to.field(1, "issuer", &contents.issuer)?;
+    to.field(1, "serial number", &contents.serial)?;
+    to.field(1, "valid", format_args!("{} to {}", contents.not_before, contents.not_after))?;
+    to.field(1, "key", format_args!("{}, signed with {}", contents.key, contents.signature))?;
     if !contents.names.is_empty() {
-        to.field(2, "names", contents.names.join(", "))?;
+        to.field(1, "names", contents.names.join(", "))?;
     }
     write_rest(to, shown)
 }
 
 fn write_rest(to: &mut Writer<'_>, shown: &Shown) -> fmt::Result {
     if let Some(problem) = &shown.problem {
-        to.field(2, "problem", problem)?;
+        to.field(1, "problem", problem)?;
     }
-    to.field(2, "SHA-256", &shown.fingerprint)
+    to.field(1, "SHA-256", &shown.fingerprint)
 }
 
 /// Where the steps are: what is about a path stands below it, what is about a rule below that.
