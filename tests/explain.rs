@@ -11,7 +11,10 @@ use std::{
     process::Command,
 };
 
-use countersign::pki::{Authority, Spec};
+use countersign::{
+    pki::{Authority, Spec},
+    trust::Check,
+};
 use serde_json::Value;
 use support::{Backend, Config, Files, Listener, Pki, Process, Run, SClient, Server};
 
@@ -277,4 +280,14 @@ fn a_listener_that_asks_for_no_certificate_admits_anybody() {
     assert_eq!(answer["chain"], serde_json::json!([]));
     let run = explain(&file, shown(&stranger));
     assert!(run.stdout.contains("the listener asks for no certificate"), "{run:#?}");
+}
+
+#[test]
+fn every_check_is_in_the_documentation_in_its_order() {
+    let text = include_str!("../docs/explain.md");
+    let (_, table) = text.split_once("| `check` | Looks at |\n|---|---|\n").unwrap();
+    let rows = table.lines().map_while(|line| line.strip_prefix("| `")?.split_once('`'));
+    let documented: Vec<&str> = rows.map(|(word, _)| word).collect();
+    let checks: Vec<&str> = Check::ALL.iter().map(|check| check.as_str()).collect();
+    assert_eq!(documented, checks);
 }
