@@ -1,6 +1,6 @@
 //! One generation of the configuration, ready to serve; replaced whole by a reload.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use rustls::{ServerConfig, server::ProducesTickets};
 use rustls_pki_types::UnixTime;
@@ -13,7 +13,7 @@ use crate::{
     metrics::{BackendMetrics, ListenerMetrics, Metrics},
     quota::{Quotas, Usage},
     revocation::Stores,
-    sessions::SessionLimits,
+    sessions::{SessionLimits, Terms},
     trust::{Policy, PolicyError, Refusal},
 };
 
@@ -34,8 +34,22 @@ pub struct Service {
     pub metrics: Arc<ListenerMetrics>,
     /// How long its connections may do what.
     pub limits: SessionLimits,
+    /// How long a connection that has lost its authorisation may go on where it drains.
+    pub drain_timeout: Duration,
     /// Whether a line is logged for each connection that ends.
     pub log_connections: bool,
+}
+
+impl Service {
+    /// What its live connections are held to, from the beginning on and whenever it changes.
+    pub fn terms(&self) -> Terms {
+        Terms {
+            policy: self.policy.clone(),
+            enforce: self.config.enforce,
+            drain_timeout: self.drain_timeout,
+            metrics: self.metrics.clone(),
+        }
+    }
 }
 
 /// One generation of the configuration.
@@ -116,7 +130,8 @@ impl Generation {
                     GenerationError::Policy { listener: listener.name.clone(), error }
                 })?;
             let policy = Arc::new(policy);
-            let tls = handshake::server_config(listener, &policy, tickets)
+            let session_age = config.limits.max_session_age;
+            let tls = handshake::server_config(listener, &policy, tickets, session_age)
                 .map_err(|error| GenerationError::Tls { listener: listener.name.clone(), error })?;
             services.push(Arc::new(Service {
                 config: listener.clone(),
@@ -126,6 +141,7 @@ impl Generation {
                 backend: backends[&listener.backend.name].clone(),
                 metrics: Arc::new(ListenerMetrics::new(metrics, &listener.name, &refusals)),
                 limits,
+                drain_timeout: config.limits.drain_timeout,
                 log_connections: config.log.connections,
             }));
         }

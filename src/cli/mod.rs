@@ -3,6 +3,7 @@
 mod check;
 mod demo;
 mod doctor;
+mod pki;
 
 use std::{
     path::{Path, PathBuf},
@@ -43,6 +44,12 @@ enum Command {
     },
     /// Print what this host offers, and what to change
     Doctor,
+    /// A small CA for first steps and tests: throw-away certificates and CRLs
+    ///
+    /// It is for trust that is thrown away: keys lie unencrypted in files, and nobody is asked who
+    /// wants a certificate. What it makes is what any CA makes, so that a real one can follow.
+    #[command(subcommand)]
+    Pki(pki::PkiCommand),
     /// Put a TLS terminator under load and say what it cost
     Load(Box<load::LoadArgs>),
 }
@@ -54,6 +61,7 @@ pub fn main() -> ExitCode {
         Command::Check { config } => check::main(&config),
         Command::Demo { dir } => demo::main(&dir),
         Command::Doctor => doctor::main(),
+        Command::Pki(command) => pki::main(command),
         Command::Load(arguments) => load::main(*arguments),
     }
 }

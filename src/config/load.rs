@@ -2,6 +2,7 @@
 //! configuration come out.
 
 use std::{
+    ops::RangeInclusive,
     path::Path,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -167,6 +168,10 @@ fn read_limits(reader: Option<Reader<'_>>) -> Limits {
     /// More than the ports and memory of any host would carry.
     const CONNECTIONS_MAX: usize = 10_000_000;
     const HANDSHAKES_MAX: usize = 1_000_000;
+    /// Seven days are the most that a ticket may be used for (RFC 8446 §4.6.1).
+    const SESSION_AGES: RangeInclusive<Duration> =
+        Duration::from_secs(60)..=Duration::from_secs(7 * 24 * 3600);
+    const SESSION_AGE: &str = "a time from \"1m\" to \"7days\", such as \"12h\"";
     let mut limits = Limits {
         max_connections: None,
         max_handshakes: 4096,
@@ -175,6 +180,7 @@ fn read_limits(reader: Option<Reader<'_>>) -> Limits {
         max_lifetime: None,
         half_open_timeout: Duration::from_secs(60),
         drain_timeout: Duration::from_secs(30),
+        max_session_age: Duration::from_secs(12 * 3600),
     };
     let Some(mut reader) = reader else { return limits };
     if let Some(count) = reader.integer("max_connections", 1..=CONNECTIONS_MAX) {
@@ -197,6 +203,9 @@ fn read_limits(reader: Option<Reader<'_>>) -> Limits {
     }
     if let Some(time) = reader.duration("drain_timeout") {
         limits.drain_timeout = time;
+    }
+    if let Some(age) = reader.duration_within("max_session_age", SESSION_AGES, SESSION_AGE) {
+        limits.max_session_age = age;
     }
     reader.finish();
     limits

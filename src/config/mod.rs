@@ -130,8 +130,12 @@ pub struct Limits {
     pub max_lifetime: Option<Duration>,
     /// `half_open_timeout`: no byte after one direction has ended. Default 60 s.
     pub half_open_timeout: Duration,
-    /// `drain_timeout`: how long connections may go on after SIGTERM. Default 30 s.
+    /// `drain_timeout`: how long connections may go on after SIGTERM, or after they lost their
+    /// authorisation where `enforce = "drain"`. Default 30 s.
     pub drain_timeout: Duration,
+    /// `max_session_age`: how long after a client has shown its certificate its session may be
+    /// resumed, 1 min to 7 days (RFC 8446 §4.6.1), default 12 h.
+    pub max_session_age: Duration,
 }
 
 /// `[trust.NAME]`: CAs, and what they may vouch for.
@@ -288,6 +292,9 @@ pub struct Listener {
     pub certificates: Vec<OwnCertificate>,
     /// `sni = "default" | "strict"`: what a client gets that names no certificate of ours.
     pub sni: SniPolicy,
+    /// `enforce = "close" | "drain" | "log"`: what becomes of a live connection that isn't
+    /// authorised any more. Default close.
+    pub enforce: Enforce,
     /// `alpn`: protocols in order of preference; empty: ALPN isn't negotiated.
     pub alpn: Vec<String>,
     /// `tls = { versions, cipher_suites, groups }`
@@ -314,6 +321,17 @@ pub enum SniPolicy {
     Default,
     /// It is refused.
     Strict,
+}
+
+/// What becomes of a live connection that isn't authorised any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Enforce {
+    /// It is ended at once.
+    Close,
+    /// It is ended when it has been without a byte for a second, or after `drain_timeout`.
+    Drain,
+    /// It goes on; that is logged and counted.
+    Log,
 }
 
 /// A certificate chain of ours with its key; they match, and it is within its validity.

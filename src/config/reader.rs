@@ -211,6 +211,24 @@ impl<'t> Reader<'t> {
         self.parse(text, parse_duration).map(|time| time.value)
     }
 
+    /// A time of that range, which `accepted` names.
+    pub(super) fn duration_within(
+        &mut self,
+        key: &'static str,
+        range: RangeInclusive<Duration>,
+        accepted: &str,
+    ) -> Option<Duration> {
+        let entry = self.entry(key)?;
+        let text = self.as_string(entry, accepted)?;
+        let time = self.parse(text, |text| {
+            humantime::parse_duration(text)
+                .ok()
+                .filter(|time| range.contains(time))
+                .ok_or_else(|| format!("it takes {accepted}"))
+        });
+        time.map(|time| time.value)
+    }
+
     /// A time above zero, or `"off"`, which is `Some(None)`.
     pub(super) fn duration_or_off(&mut self, key: &'static str) -> Option<Option<Duration>> {
         let entry = self.entry(key)?;

@@ -6,8 +6,8 @@ use std::{
 };
 
 use super::{
-    Backend, ClientAuth, Config, CrlFetch, CrlFetching, CrlSource, Listener, LogFormat, LogLevel,
-    PeerSet, ProxyProtocol, Revocation, ServerAddress, SniPolicy, TrustProfile,
+    Backend, ClientAuth, Config, CrlFetch, CrlFetching, CrlSource, Enforce, Listener, LogFormat,
+    LogLevel, PeerSet, ProxyProtocol, Revocation, ServerAddress, SniPolicy, TrustProfile,
     certificates::date,
     files::CertificateFacts,
     tls::{group_name, suite_name, version_name},
@@ -83,11 +83,12 @@ fn limits(f: &mut fmt::Formatter<'_>, config: &Config) -> fmt::Result {
         f,
         "times",
         format_args!(
-            "idle {}, lifetime {}, half-open {}, drain {}",
+            "idle {}, lifetime {}, half-open {}, drain {}, session age {}",
             or_off(limits.idle_timeout),
             or_off(limits.max_lifetime),
             duration(limits.half_open_timeout),
-            duration(limits.drain_timeout)
+            duration(limits.drain_timeout),
+            duration(limits.max_session_age)
         ),
     )
 }
@@ -117,6 +118,12 @@ fn describe_listener(f: &mut fmt::Formatter<'_>, listener: &Listener) -> fmt::Re
     for peers in &listener.peers {
         describe_peers(f, peers)?;
     }
+    let enforced = match listener.enforce {
+        Enforce::Close => "a connection that isn't authorised any more is closed",
+        Enforce::Drain => "a connection that isn't authorised any more drains",
+        Enforce::Log => "a connection that isn't authorised any more is only logged",
+    };
+    line(f, "  enforce", enforced)?;
     for certificate in &listener.certificates {
         let names = match certificate.dns_names.as_slice() {
             [] => "no DNS name".to_owned(),

@@ -8,10 +8,10 @@ use super::{
     Metrics,
     labels::{
         AcceptError, BackendResult, CloseCause, CrlFetchResult, CrlFileResult, Direction,
-        HandshakeKind, HandshakeResult, ReloadResult, ResumptionOutcome, ShedReason,
+        HandshakeKind, HandshakeResult, ReloadResult, ResumptionOutcome, ShedReason, Termination,
         VerificationOutcome, VersionLabel,
     },
-    names,
+    names::{self, MetricName},
 };
 
 /// One listener's metrics.
@@ -25,6 +25,8 @@ pub struct ListenerMetrics {
     duration: Vec<Histogram>,
     refusals: Vec<(&'static str, Counter)>,
     resumption: Vec<Counter>,
+    terminated: Vec<Counter>,
+    tolerated: Vec<Counter>,
     bytes: Vec<Counter>,
 }
 
@@ -47,6 +49,12 @@ impl ListenerMetrics {
             }
         }
         let known_kinds = [HandshakeKind::Full, HandshakeKind::Resumed];
+        let by_termination = |metric: &MetricName| -> Vec<Counter> {
+            let counter = |reason: &Termination| {
+                metrics.counter(metric, &[listener, ("reason", reason.as_str())])
+            };
+            Termination::ALL.iter().map(counter).collect()
+        };
         Self {
             accepted: metrics.counter(&names::CONNECTIONS_ACCEPTED, &[listener]),
             open: metrics.gauge(&names::CONNECTIONS_OPEN, &[listener]),
@@ -78,6 +86,8 @@ impl ListenerMetrics {
                     metrics.counter(&names::RESUMPTION, &labels)
                 })
                 .collect(),
+            terminated: by_termination(&names::SESSIONS_TERMINATED),
+            tolerated: by_termination(&names::SESSIONS_TOLERATED),
             bytes: Direction::ALL
                 .iter()
                 .map(|direction| {
@@ -125,6 +135,16 @@ impl ListenerMetrics {
     /// A client offered a ticket.
     pub fn resumption(&self, outcome: ResumptionOutcome) {
         self.resumption[outcome.index()].increment(1);
+    }
+
+    /// A live connection was ended, since it lost that.
+    pub fn terminated(&self, reason: Termination) {
+        self.terminated[reason.index()].increment(1);
+    }
+
+    /// A live connection goes on, though it lost that.
+    pub fn tolerated(&self, reason: Termination) {
+        self.tolerated[reason.index()].increment(1);
     }
 
     /// Plaintext was relayed.

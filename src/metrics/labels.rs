@@ -43,7 +43,7 @@ label! {
         ClientClosed = "client_closed",
         /// It took longer than `handshake_timeout`.
         TimedOut = "timed_out",
-        /// We were told to stop.
+        /// We were told to stop, or a reload removed the listener.
         Shutdown = "shutdown",
         /// Our own fault; the log has it.
         Internal = "internal",
@@ -103,10 +103,54 @@ label! {
         MaxLifetime = "max_lifetime",
         /// Still open when `drain_timeout` was over.
         Drained = "drained",
+        /// The client's certificate, or another one of its path, is past its validity.
+        Expired = "expired",
+        /// A certificate of the client's path was revoked.
+        Revoked = "revoked",
+        /// A reload took away the CA that vouched for the client.
+        CaRemoved = "ca_removed",
+        /// A reload took away the rule that admitted the client.
+        RuleRemoved = "rule_removed",
+        /// A reload blocked the client.
+        Blocked = "blocked",
+        /// A reload removed the listener.
+        ListenerRemoved = "listener_removed",
         /// TLS 1.2 can't go on: its key has protected as many records as it safely may.
         KeyExhausted = "key_exhausted",
         /// Our own fault; the log has it.
         Internal = "internal",
+    }
+}
+
+label! {
+    /// What a live connection lost its authorisation by.
+    Termination {
+        /// A certificate of the client's path is outside of its validity.
+        Expired = "expired",
+        /// A certificate of the client's path was revoked.
+        Revoked = "revoked",
+        /// The CA that vouched for the client is gone, or may not vouch for its name any more.
+        CaRemoved = "ca_removed",
+        /// The rule that admitted the client is gone, or asks for more than it has shown.
+        RuleRemoved = "rule_removed",
+        /// The client is blocked.
+        Blocked = "blocked",
+        /// The listener is gone.
+        ListenerRemoved = "listener_removed",
+    }
+}
+
+impl Termination {
+    /// Why the connection ends then.
+    pub const fn cause(self) -> CloseCause {
+        match self {
+            Self::Expired => CloseCause::Expired,
+            Self::Revoked => CloseCause::Revoked,
+            Self::CaRemoved => CloseCause::CaRemoved,
+            Self::RuleRemoved => CloseCause::RuleRemoved,
+            Self::Blocked => CloseCause::Blocked,
+            Self::ListenerRemoved => CloseCause::ListenerRemoved,
+        }
     }
 }
 

@@ -16,7 +16,7 @@ use metrics_exporter_prometheus::{
 pub use handles::{BackendMetrics, CrlMetrics, ListenerMetrics, ProcessMetrics, WorkerMetrics};
 pub use labels::{
     AcceptError, BackendResult, CloseCause, CrlFetchResult, CrlFileResult, Direction,
-    HandshakeKind, HandshakeResult, ReloadResult, ResumptionOutcome, ShedReason,
+    HandshakeKind, HandshakeResult, ReloadResult, ResumptionOutcome, ShedReason, Termination,
     VerificationOutcome, VersionLabel,
 };
 pub use names::{ALL, Kind, MetricName};
@@ -115,6 +115,8 @@ mod tests {
             r#"countersign_refusals_total{listener="sip",reason="revoked"} 0"#,
             r#"countersign_handshakes_total{listener="sip",result="refused",kind="full",version="1.3"} 0"#,
             r#"countersign_connections_closed_total{listener="sip",cause="idle_timeout"} 0"#,
+            r#"countersign_sessions_terminated_total{listener="sip",reason="revoked"} 0"#,
+            r#"countersign_sessions_tolerated_total{listener="sip",reason="expired"} 0"#,
             r#"countersign_backend_connects_total{backend="pool",result="timed_out"} 0"#,
             r#"countersign_handshake_duration_seconds_count{listener="sip",kind="resumed"} 0"#,
             r#"countersign_config_reloads_total{result="failed"} 0"#,
