@@ -55,7 +55,7 @@ fn the_corpus_has_every_reason_that_a_chain_can_be_refused_for() {
         // What may be shown is capped below what the search can bear.
         Refusal::PathTooComplex,
     ];
-    let listed: HashSet<&str> = rows().filter_map(|row| reason(row)).collect();
+    let listed: HashSet<&str> = rows().filter_map(reason).collect();
     for refusal in Refusal::ALL {
         let is_listed = listed.contains(refusal.as_str());
         assert!(is_listed != elsewhere.contains(refusal), "{refusal}");
