@@ -3,7 +3,7 @@
 use std::{hint::black_box, path::PathBuf, sync::Arc, time::Duration};
 
 use countersign::{
-    config::{CaCertificate, ClientAuth, EkuRule, PeerSet, TrustProfile},
+    config::{CaCertificate, ClientAuth, EkuRule, PeerLimits, PeerSet, TrustProfile},
     name::NamePattern,
     revocation::Stores,
     trust::{Identity, Policy},
@@ -57,9 +57,19 @@ fn policy(ca: &Ca) -> Policy {
         eku: EkuRule::Client,
         common_name: false,
         max_intermediates: 4,
+        min_rsa_bits: 2048,
+        min_ec_bits: 256,
     });
     let names = (0..LISTED_NAMES).map(|n| pattern(&format!("fe{n:02}.contoso.test"))).collect();
-    let set = PeerSet { name: "frontends".into(), trust, names, blocked: Vec::new() };
+    let set = PeerSet {
+        name: "frontends".into(),
+        trust,
+        names,
+        blocked: Vec::new(),
+        pins: Vec::new(),
+        limits: PeerLimits::default(),
+        discovered: None,
+    };
     let stores = Stores::off([&set.trust.name]);
     Policy::new(ClientAuth::Required, &[Arc::new(set)], &stores).expect("a policy")
 }

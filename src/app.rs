@@ -23,6 +23,7 @@ use crate::{
     generation::Generation,
     metrics::ReloadResult,
     process::Process,
+    quota::Usage,
     worker::{Command, Handle, Serves},
 };
 use signals::Signal;
@@ -42,6 +43,7 @@ pub struct App {
     snapshot: Arc<Snapshot>,
     process: Arc<Process>,
     tickets: Arc<dyn ProducesTickets>,
+    usage: Arc<Usage>,
     generation: Arc<Generation>,
     workers: Vec<Handle>,
     events: mpsc::Receiver<Serves>,

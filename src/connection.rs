@@ -12,11 +12,12 @@ use crate::{
     metrics::{CloseCause, HandshakeKind, HandshakeResult},
     process::Admission,
     proxy::{ClientCertificate, Endpoints, Header, Tls},
+    quota::Share,
     record::RecordLayer,
     relay::{self, Outcome, Relay, Start},
     ring::{Accepted, Io, Socket},
     sessions::{Phase, Registration},
-    trust::Permit,
+    trust::{Permit, Refusal, Refused},
     worker::Worker,
 };
 
@@ -64,13 +65,15 @@ struct Story {
     service: Arc<Service>,
     journal: Journal,
     admission: Admission,
+    /// Of its peer set's quota; an anonymous client has none.
+    share: Option<Share>,
     /// Our own fault, until another cause is known: a task that panics is counted too.
     cause: CloseCause,
 }
 
 impl Story {
     fn new(service: Arc<Service>, journal: Journal, admission: Admission) -> Self {
-        Self { service, journal, admission, cause: CloseCause::Internal }
+        Self { service, journal, admission, share: None, cause: CloseCause::Internal }
     }
 
     fn end(mut self, outcome: &Outcome) {
@@ -114,7 +117,7 @@ async fn open(
     if let Some(outcome) = verification {
         worker.process.metrics.verified(outcome);
     }
-    match shaken {
+    match shaken.and_then(|established| take_share(&mut story, &client, established)) {
         Ok(established) => {
             count_success(&service, &established, story.journal.elapsed());
             connect(worker, story, client, peer, established, registration).await
@@ -123,6 +126,29 @@ async fn open(
             let cause = count_failure(&service, failure, &registration, &mut story.journal);
             relay::linger(&client, &worker.pool, &registration).await;
             Err(Box::new(Ended { story, outcome: nothing_relayed(cause, None) }))
+        }
+    }
+}
+
+/// Counts an admitted client against the limits of its peer set, or refuses it.
+fn take_share(
+    story: &mut Story,
+    client: &Socket,
+    established: Established,
+) -> Result<Established, Failure> {
+    let Some(peer) = established.permit.peer() else { return Ok(established) };
+    match story.service.quotas.take(peer.peer_set()) {
+        Ok(share) => {
+            story.share = Some(share);
+            Ok(established)
+        }
+        Err(over) => {
+            let refused = Refused {
+                reason: Refusal::OverLimit,
+                detail: format!("peers.{}: {over}", peer.peer_set()),
+                identity: Some(Box::new(peer.identity().clone())),
+            };
+            Err(established.refuse(client, refused))
         }
     }
 }
@@ -247,7 +273,9 @@ fn endpoints(client: &Socket, source: SocketAddr) -> Endpoints {
 }
 
 fn proxy_header(told: &Told<'_>, permit: &Permit, id: &str) -> Vec<u8> {
-    let identity = permit.peer().map(|peer| peer.identity());
+    let peer = permit.peer();
+    let identity = peer.map(|peer| peer.identity());
+    let name = peer.map(|peer| peer.matched_name().to_string());
     let cipher = told.agreed.cipher_name();
     let shown = told.agreed.shown.as_deref();
     let client_certificate = match (identity, told.agreed.kind) {
@@ -273,6 +301,9 @@ fn proxy_header(told: &Told<'_>, permit: &Permit, id: &str) -> Vec<u8> {
             key_alg: shown.map(|shown| &*shown.key),
             certificate: told.certificate.map(|certificate| &**certificate),
         }),
+        matched_name: name.as_deref(),
+        peer_set: peer.map(|peer| &**peer.peer_set()),
+        profile: peer.map(|peer| &**peer.profile()),
     };
     let mut encoded = Vec::with_capacity(1024);
     let omitted = header.encode(&mut encoded);

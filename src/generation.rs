@@ -9,6 +9,7 @@ use crate::{
     config::{Config, Listener},
     handshake,
     metrics::{BackendMetrics, ListenerMetrics, Metrics},
+    quota::{Quotas, Usage},
     revocation::Stores,
     sessions::SessionLimits,
     trust::{Policy, PolicyError, Refusal},
@@ -23,6 +24,8 @@ pub struct Service {
     pub policy: Arc<Policy>,
     /// rustls' configuration.
     pub tls: Arc<ServerConfig>,
+    /// How much each peer set may use.
+    pub quotas: Arc<Quotas>,
     /// Where plaintext goes.
     pub backend: Arc<Backend>,
     /// Where it is counted.
@@ -75,6 +78,7 @@ impl Generation {
         config: Config,
         metrics: &Metrics,
         tickets: &Arc<dyn ProducesTickets>,
+        usage: &Arc<Usage>,
     ) -> Result<Self, GenerationError> {
         let refusals: Vec<_> = Refusal::ALL.iter().map(|reason| reason.as_str()).collect();
         let backends: BTreeMap<_, _> = config
@@ -92,6 +96,7 @@ impl Generation {
             lifetime: config.limits.max_lifetime,
         };
         let stores = Stores::off(config.trust.keys());
+        let quotas = Quotas::new(usage, &config);
         let mut services = Vec::new();
         for listener in &config.listeners {
             let policy =
@@ -105,6 +110,7 @@ impl Generation {
                 config: listener.clone(),
                 policy,
                 tls,
+                quotas: quotas.clone(),
                 backend: backends[&listener.backend.name].clone(),
                 metrics: Arc::new(ListenerMetrics::new(metrics, &listener.name, &refusals)),
                 limits,

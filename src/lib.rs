@@ -9,7 +9,8 @@
 //! sockets ([`listener`]). A [`connection`] is the story of one client: [`handshake`] with
 //! rustls, the pure decision of [`trust`] about who it is (with the CRLs of [`revocation`]), a
 //! dial of its [`backend`] (which takes the [`trust::Permit`]), and the [`relay`], whose bytes
-//! pass through our own [`record`] layer. [`sessions`] knows every live connection and ends those whose time is up.
+//! pass through our own [`record`] layer. [`quota`] holds each peer set to its limits,
+//! [`sessions`] knows every live connection and ends those whose time is up.
 //! [`metrics`], the [`journal`] and [`admin`] tell the operator what happened.
 //!
 //! Imports point one way along this list; the stages (handshake, trust, backend, relay) never
@@ -35,6 +36,7 @@ pub mod name;
 pub mod pki;
 pub mod process;
 pub mod proxy;
+pub mod quota;
 pub mod record;
 pub mod relay;
 pub mod revocation;

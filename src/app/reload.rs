@@ -27,7 +27,8 @@ impl App {
         }
         self.warn_of_fixed(&config);
         let number = self.generation.number + 1;
-        let generation = Generation::new(number, config, &self.snapshot.metrics, &self.tickets)?;
+        let generation =
+            Generation::new(number, config, &self.snapshot.metrics, &self.tickets, &self.usage)?;
         let open: HashSet<SocketAddr> = self
             .generation
             .services

@@ -17,6 +17,7 @@ use crate::{
     handshake, listener,
     metrics::{Metrics, ProcessMetrics, WorkerMetrics},
     process::Process,
+    quota::Usage,
     ring::{self, MissingNeed},
     sys,
     worker::{self, Command, Serves},
@@ -201,7 +202,8 @@ impl App {
         let metrics = Metrics::new()?;
         let tickets = handshake::ticket_encryption().map_err(StartError::Tickets)?;
         let handshakes = config.limits.max_handshakes;
-        let generation = Arc::new(Generation::new(1, config, &metrics, &tickets)?);
+        let usage = Usage::new();
+        let generation = Arc::new(Generation::new(1, config, &metrics, &tickets, &usage)?);
         let admin_socket = bind_admin(&generation.config)?;
         let bound = bind_new(&generation, |_| false, cpus.len())?;
         let signals = signals::receive().map_err(system("signals can't be received"))?;
@@ -229,6 +231,7 @@ impl App {
             snapshot: snapshot.clone(),
             process,
             tickets,
+            usage,
             generation,
             workers,
             events,

@@ -14,8 +14,9 @@ use super::{
     certificates::Surroundings,
     errors::{Place, Report},
     files::{Disk, Files},
-    listeners, peers,
+    listeners, peer_sets,
     reader::Reader,
+    trust,
     values::{parse_cpus, parse_listen_or_off},
 };
 
@@ -71,8 +72,8 @@ impl Config {
         let admin = read_admin(root.table("admin"));
         let log = read_log(root.table("log"));
         let limits = read_limits(root.table("limits"));
-        let profiles = peers::read_profiles(around, &mut root);
-        let peer_sets = peers::read_peers(&mut root, &profiles);
+        let profiles = trust::read_profiles(around, &mut root);
+        let peer_sets = peer_sets::read_peers(&mut root, &profiles);
         let backends = listeners::read_backends(&mut root);
         let admin_at = admin.listen.map(|address| (address, admin.at.clone()));
         let listeners =

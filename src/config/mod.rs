@@ -5,16 +5,19 @@
 //! resolved to what they refer to. There is no later check of the same thing.
 
 mod certificates;
+mod conflicts;
 mod errors;
 mod files;
 mod listeners;
 mod load;
-mod peers;
+mod peer_sets;
+mod pins;
 mod reader;
 mod summary;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod trust;
 mod values;
 
 use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
@@ -25,6 +28,7 @@ use rustls_pki_types::CertificateDer;
 pub use self::{
     errors::{ConfigError, ConfigErrors},
     files::{Disk, FileData, Files},
+    pins::KeyPin,
 };
 use crate::name::NamePattern;
 
@@ -127,7 +131,9 @@ pub struct TrustProfile {
     pub name: Arc<str>,
     /// `ca`: the trust anchors, with the file each came from; never empty, all CA certificates.
     pub ca: Vec<CaCertificate>,
-    /// `names`: what these CAs may vouch for; never empty.
+    /// `names`: what these CAs may vouch for; never empty. Alone if it is
+    /// [`NamePattern::ANY_DNS`]; all peer sets of the profile are discovered then, and of no other
+    /// profile.
     pub names: Vec<NamePattern>,
     /// `eku`: which extended key usage a peer's certificate must carry.
     pub eku: EkuRule,
@@ -135,8 +141,21 @@ pub struct TrustProfile {
     pub common_name: bool,
     /// `max_intermediates` between the peer's certificate and the anchor, 0 to 6, default 4.
     pub max_intermediates: usize,
+    /// `min_rsa_bits` of every RSA key of a path, the anchor's included: 2048 (the default) to
+    /// 8192.
+    pub min_rsa_bits: u16,
+    /// `min_ec_bits` of every ECDSA key of a path, the anchor's included: 256 (the default), 384
+    /// or 521. Ed25519 counts as 256.
+    pub min_ec_bits: u16,
     /// `shared`: its names may overlap those of other profiles that say so too. Default false.
     pub shared: bool,
+}
+
+impl TrustProfile {
+    /// Whether its CAs may vouch for any DNS name, as those of discovered peers may.
+    pub fn vouches_for_any(&self) -> bool {
+        self.names.contains(&NamePattern::ANY_DNS)
+    }
 }
 
 /// One trust anchor.
@@ -168,10 +187,34 @@ pub struct PeerSet {
     pub name: Arc<str>,
     /// `trust`: the profile that vouches for them.
     pub trust: Arc<TrustProfile>,
-    /// `names`: who they are; never empty, each within what the profile may vouch for.
+    /// `names`: who they are; never empty, each within what the profile may vouch for. Those of a
+    /// discovered set are [`NamePattern::ANY_DNS`].
     pub names: Vec<NamePattern>,
     /// `blocked`: names that are refused before all else.
     pub blocked: Vec<NamePattern>,
+    /// `pins`: the keys that they may have; empty if any will do.
+    pub pins: Vec<KeyPin>,
+    /// `max_connections` and `max_handshakes_per_second`.
+    pub limits: PeerLimits,
+    /// `discovered = true`: they aren't listed. Has both limits and no pins then.
+    pub discovered: Option<Discovered>,
+}
+
+/// How much a peer set as a whole may use, in the whole process.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PeerLimits {
+    /// `max_connections`, 1 or more; `None`: no limit of its own.
+    pub max_connections: Option<usize>,
+    /// `max_handshakes_per_second`, 1 or more; `None`: no limit of its own.
+    pub max_handshakes_per_second: Option<u32>,
+}
+
+/// Peers that are let in without being listed.
+#[derive(Debug)]
+pub struct Discovered {
+    /// The profiles whose names are not for discovered peers: a public CA can't speak for a
+    /// partner, nor for us, whether or not the listener admits that partner.
+    pub reserved: Vec<Arc<TrustProfile>>,
 }
 
 /// `[backends.NAME]`: where plaintext goes.

@@ -162,6 +162,33 @@ impl<'t> Reader<'t> {
         number
     }
 
+    /// An integer within `range`, in bits of a key, with its place.
+    pub(super) fn bits(
+        &mut self,
+        key: &'static str,
+        range: RangeInclusive<u16>,
+    ) -> Option<Located<u16>> {
+        let at = self.present(key)?;
+        let number = self.integer(key, usize::from(*range.start())..=usize::from(*range.end()))?;
+        Some(Located { value: u16::try_from(number).ok()?, at })
+    }
+
+    /// One of a few integers, in bits of a key, with its place.
+    pub(super) fn bits_among(
+        &mut self,
+        key: &'static str,
+        accepted: &[u16],
+    ) -> Option<Located<u16>> {
+        let bits = self.bits(key, 0..=u16::MAX)?;
+        if accepted.contains(&bits.value) {
+            return Some(bits);
+        }
+        let accepted: Vec<String> = accepted.iter().map(u16::to_string).collect();
+        let message = format_args!("found {}; accepted: {}", bits.value, accepted.join(", "));
+        self.report.error(&bits.at, message);
+        None
+    }
+
     /// `true` or `false`.
     pub(super) fn boolean(&mut self, key: &'static str) -> Option<bool> {
         let entry = self.entry(key)?;

@@ -129,8 +129,21 @@ fn describe_listener(f: &mut fmt::Formatter<'_>, listener: &Listener) -> fmt::Re
 fn describe_peers(f: &mut fmt::Formatter<'_>, peers: &PeerSet) -> fmt::Result {
     let (name, trust, names) = (&peers.name, &peers.trust.name, join(&peers.names));
     line(f, "  peers", format_args!("{name} by trust {trust}: {names}"))?;
+    if peers.discovered.is_some() {
+        let reserved = "but none that another profile may vouch for";
+        line(f, "", format_args!("{name} are discovered: any DNS name, {reserved}"))?;
+    }
     if !peers.blocked.is_empty() {
         line(f, "", format_args!("{name} but never {}", join(&peers.blocked)))?;
+    }
+    if !peers.pins.is_empty() {
+        line(f, "", format_args!("{name} only with the keys {}", join(&peers.pins)))?;
+    }
+    if let Some(most) = peers.limits.max_connections {
+        line(f, "", format_args!("{name} at most {most} connections"))?;
+    }
+    if let Some(rate) = peers.limits.max_handshakes_per_second {
+        line(f, "", format_args!("{name} at most {rate} handshakes a second"))?;
     }
     Ok(())
 }
@@ -170,6 +183,8 @@ fn describe_profile(f: &mut fmt::Formatter<'_>, profile: &TrustProfile) -> fmt::
         line(f, "  common name", "counts where there is no subjectAltName")?;
     }
     line(f, "  chain", format_args!("at most {} between peer and CA", profile.max_intermediates))?;
+    let (rsa, ec) = (profile.min_rsa_bits, profile.min_ec_bits);
+    line(f, "  keys", format_args!("RSA from {rsa} bits, ECDSA from {ec}"))?;
     line(f, "  revocation", "off")
 }
 

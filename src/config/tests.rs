@@ -2,6 +2,7 @@
 //! out. Every rule is broken once, starting from a configuration that is good.
 
 mod certificates;
+mod federation;
 mod listeners;
 mod peers;
 mod pki;

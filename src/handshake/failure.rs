@@ -97,11 +97,11 @@ impl Failure {
         };
         failure.facts = facts;
         if failure.facts.version == VersionLabel::V12
-            && failure.refused.as_ref().is_some_and(|r| r.reason == Refusal::NoCertificate)
+            && let Some(Refused { reason, .. }) = &failure.refused
+            && reason.alert_tls12() != reason.alert()
         {
-            // rustls sends certificate_required, which TLS 1.2 doesn't know (RFC 5246 §7.4.6).
-            // Nothing is encrypted yet at that point.
-            failure.farewell = plain_alert(AlertDescription::HandshakeFailure);
+            // rustls sends what TLS 1.2 doesn't know. Nothing is encrypted yet at that point.
+            failure.farewell = plain_alert(reason.alert_tls12());
         }
         if failure.result == HandshakeResult::UnknownServerName {
             // rustls sends access_denied; RFC 6066 §3 has an alert for it.

@@ -28,7 +28,7 @@ use crate::{
     metrics::{HandshakeKind, ResumptionOutcome, VerificationOutcome, VersionLabel},
     record::{RecordLayer, Side},
     ring::{Io, Socket},
-    trust::{Permit, Policy},
+    trust::{Permit, Policy, Refused},
 };
 
 /// What client and server agreed on.
@@ -75,6 +75,26 @@ pub struct Established {
     pub resumption: Option<ResumptionOutcome>,
     /// Whether the client's chain had been verified before.
     pub verification: Option<VerificationOutcome>,
+}
+
+impl Established {
+    /// Refuses the client after all: it is sent the alert of the refusal, as far as its socket
+    /// takes it, and nothing is left of the connection but to close it.
+    pub fn refuse(mut self, client: &Socket, refused: Refused) -> Failure {
+        // A ticket that was sealed already has to go first. Without an alert the client just sees
+        // the connection end.
+        let mut farewell = self.ticket;
+        let _ = self.record.write_fatal_alert(refused.reason.alert(), &mut farewell);
+        let _ = client.try_write(&farewell);
+        let facts = Facts {
+            server_name: self.server_name,
+            kind: self.agreed.kind,
+            version: self.agreed.version,
+            resumption: self.resumption,
+            verification: self.verification,
+        };
+        Failure { facts, ..Failure::refused(refused) }
+    }
 }
 
 /// Shakes hands on a connection that was just accepted. There is no time-out here: whoever

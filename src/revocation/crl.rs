@@ -165,9 +165,10 @@ impl Crl {
         &self.digest
     }
 
-    /// Bytes that the index of its entries takes.
-    pub fn index_bytes(&self) -> usize {
-        self.index.memory_bytes()
+    /// Bytes that it takes in memory: nearly all of them are the index of its entries, with 26 for
+    /// a serial number of 20 octets, its date and its reason.
+    pub fn memory_bytes(&self) -> usize {
+        size_of::<Self>() + self.index.heap_bytes() + self.signed.kept_bytes()
     }
 
     /// By age, of two of one issuer and scope: the number decides, then thisUpdate. If a CA issues

@@ -79,7 +79,12 @@ impl Shelf {
         })
     }
 
-    /// Takes a verified CRL unless a newer one is there.
+    /// Whether it has this very one.
+    pub(super) fn has(&self, crl: &Crl) -> bool {
+        self.all().any(|(held, _)| held.crl.digest() == crl.digest())
+    }
+
+    /// Takes a verified CRL, which it hasn't, unless a newer one is there.
     pub(super) fn put(&mut self, held: &Held, now: UnixTime) -> Offered {
         let crl = &held.crl;
         let position = self.slots.iter().position(|slot| slot.is_of(crl));
@@ -99,11 +104,6 @@ impl Shelf {
         let slot = &mut self.slots[position];
         if slot.next.as_ref().is_some_and(|next| next.crl.this_update() <= now) {
             slot.current = slot.next.take();
-        }
-        for there in slot.all() {
-            if there.crl.digest() == crl.digest() {
-                return Offered::Same;
-            }
         }
         let is_newer = |there: &Option<Held>| {
             there.as_ref().is_none_or(|there| crl.cmp_age(&there.crl) == Ordering::Greater)

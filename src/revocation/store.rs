@@ -13,20 +13,12 @@ use super::{
     Crl, CrlState, CrlStatus, IssuerId, Link, Mode, Offered, Problem, Rules, Verdict,
     shelf::{Answer, Held, Shelf},
     verify::PublicKey,
+    waiting::WaitingRoom,
 };
 
 /// Issuers that a store knows: a profile's CAs and the intermediate ones that clients showed. A CA
 /// of the profile that issues more of them has none of its own to spare.
 const MAX_ISSUERS: usize = 1024;
-
-/// CRLs that wait for their issuer.
-const MAX_WAITING: usize = 1024;
-
-/// CRLs that wait for an issuer of one name: so many signatures are verified when it gets known.
-const MAX_WAITING_OF_A_NAME: usize = 128;
-
-/// CRLs of one source, name and scope that wait.
-const MAX_WAITING_OF_A_KIND: usize = 4;
 
 /// Distribution points that are remembered until somebody takes them.
 const MAX_WANTED: usize = 256;
@@ -40,7 +32,7 @@ pub struct Store {
     rules: Rules,
     known: ArcSwap<Known>,
     /// Held by whoever changes `known`; never to answer.
-    waiting: Mutex<Vec<Waiting>>,
+    waiting: Mutex<WaitingRoom>,
     wanted: Mutex<BTreeSet<Box<str>>>,
 }
 
@@ -59,16 +51,6 @@ struct Issuer {
     key: Option<PublicKey>,
     may_sign_crls: bool,
     shelf: Shelf,
-}
-
-/// A CRL that no known key verifies.
-#[derive(Debug)]
-struct Waiting {
-    held: Held,
-    /// Keys that didn't verify it: those that may sign CRLs, each tried once.
-    failed: usize,
-    /// When it was offered.
-    since: UnixTime,
 }
 
 impl Store {
@@ -90,10 +72,10 @@ impl Store {
     /// Gets to know a CA whose key is proved: a CA of the profile, or an intermediate one of a path
     /// whose signatures verified. `name` is its whole subject in DER, `spki` its whole
     /// SubjectPublicKeyInfo; `may_sign_crls` is false if its certificate has a keyUsage without
-    /// cRLSign (RFC 5280 §4.2.1.3). CRLs that wait for it are verified now, up to 128.
+    /// cRLSign (RFC 5280 §4.2.1.3). CRLs that wait for it are verified now, up to 256.
     ///
     /// Cheap, and without a lock, once it is known. If another certificate of it says that it may
-    /// sign CRLs, it may.
+    /// sign CRLs, it may. With [`Mode::Off`] nothing is learned.
     pub fn learn(&self, name: &[u8], spki: &[u8], may_sign_crls: bool) -> IssuerId {
         let id = IssuerId::of(name, spki);
         let is_known = |known: &Known| {
@@ -213,7 +195,7 @@ impl Store {
             .map(|(held, in_use)| {
                 status(held, if in_use { CrlState::InUse } else { CrlState::NotYet })
             })
-            .chain(lock(&self.waiting).iter().map(|it| status(&it.held, CrlState::Waiting)))
+            .chain(lock(&self.waiting).all().map(|held| status(held, CrlState::Waiting)))
             .collect();
         all.sort_by(|left, right| {
             let key =
@@ -259,15 +241,12 @@ impl Store {
                 .to_owned();
         }
         let waiting = self.waiting.try_lock();
-        let forged = waiting
-            .as_ref()
-            .ok()
-            .and_then(|waiting| waiting.iter().find(|it| it.held.crl.issuer == issuer.name));
+        let forged = waiting.as_ref().ok().and_then(|waiting| waiting.of_name(&issuer.name).next());
         match forged {
             Some(forged) => format!(
                 "there is no CRL of its issuer; the one from {} has its name, but isn't signed with \
                  its key",
-                forged.held.source
+                forged.source
             ),
             None => "there is no CRL of its issuer".to_owned(),
         }
@@ -277,7 +256,8 @@ impl Store {
     fn want(&self, link: &Link) {
         let Ok(mut wanted) = self.wanted.try_lock() else { return };
         for point in &link.distribution_points {
-            if wanted.len() < MAX_WANTED && point.len() <= MAX_WANTED_BYTES {
+            let has_room = wanted.len() < MAX_WANTED && point.len() <= MAX_WANTED_BYTES;
+            if has_room && !wanted.contains(point) {
                 wanted.insert(point.clone());
             }
         }
@@ -292,86 +272,34 @@ impl Store {
 
 impl Known {
     /// Puts a CRL where it belongs.
-    fn place(&mut self, held: &Held, waiting: &mut Vec<Waiting>, now: UnixTime) -> Offered {
+    fn place(&mut self, held: &Held, waiting: &mut WaitingRoom, now: UnixTime) -> Offered {
         let crl = &held.crl;
-        if let Some(known) = waiting.iter().find(|it| it.held.crl.digest() == crl.digest()) {
-            return known.as_offered();
+        if let Some(offered) = waiting.find(crl) {
+            return offered;
         }
         let mut failed = 0;
         for issuer in self.issuers.values_mut().filter(|it| it.name == crl.issuer) {
             let Some(key) = issuer.key.as_ref().filter(|_| issuer.may_sign_crls) else { continue };
+            if issuer.shelf.has(crl) {
+                return Offered::Same;
+            }
             if crl.signed.is_by(key) {
                 return Arc::make_mut(issuer).shelf.put(held, now);
             }
             failed += 1;
         }
-        set_aside(waiting, Waiting { held: held.clone(), failed, since: now })
+        waiting.add(held.clone(), failed, now)
     }
 }
 
 impl Issuer {
-    /// Takes those of the waiting CRLs that are its own.
-    fn adopt(&mut self, waiting: &mut Vec<Waiting>) {
+    /// Takes those of the waiting CRLs that are its own. One that is older than another is dropped.
+    fn adopt(&mut self, waiting: &mut WaitingRoom) {
         let Some(key) = self.key.as_ref().filter(|_| self.may_sign_crls) else { return };
-        waiting.retain_mut(|it| {
-            if it.held.crl.issuer != self.name {
-                return true;
-            }
-            if it.held.crl.signed.is_by(key) {
-                // One that is older than another is dropped.
-                self.shelf.put(&it.held, it.since);
-                return false;
-            }
-            it.failed += 1;
-            true
-        });
-    }
-}
-
-impl Waiting {
-    fn as_offered(&self) -> Offered {
-        let issuer = self.held.crl.issuer();
-        match self.failed {
-            0 => Offered::Waiting {
-                why: format!(
-                    "no CA named {issuer} that may sign CRLs is known yet: neither one of the \
-                     profile, nor an intermediate one that a client has shown"
-                ),
-            },
-            failed => Offered::Unverified {
-                why: format!(
-                    "its signature doesn't verify with the key of {issuer} ({failed} tried); it is \
-                     forged, or of another CA with this name"
-                ),
-            },
+        for (held, since) in waiting.take_signed_by(&self.name, key) {
+            self.shelf.put(&held, since);
         }
     }
-}
-
-/// Keeps a CRL that no known key verifies. Of one source, name and scope the first is kept, since it
-/// may be the last good one, and the latest ones.
-fn set_aside(waiting: &mut Vec<Waiting>, new: Waiting) -> Offered {
-    let crl = Arc::clone(&new.held.crl);
-    let is_alike = |it: &Waiting| {
-        it.held.source == new.held.source
-            && it.held.crl.issuer == crl.issuer
-            && it.held.crl.scope == crl.scope
-    };
-    let alike: Vec<usize> = (0..waiting.len()).filter(|&at| is_alike(&waiting[at])).collect();
-    if alike.len() >= MAX_WAITING_OF_A_KIND {
-        waiting.remove(alike[1]);
-    }
-    let same_name = waiting.iter().filter(|it| it.held.crl.issuer == crl.issuer).count();
-    let limit = match () {
-        () if waiting.len() >= MAX_WAITING => MAX_WAITING,
-        () if same_name >= MAX_WAITING_OF_A_NAME => MAX_WAITING_OF_A_NAME,
-        () => {
-            let offered = new.as_offered();
-            waiting.push(new);
-            return offered;
-        }
-    };
-    Offered::Refused { why: format!("{limit} CRLs wait for their issuers already") }
 }
 
 /// A thread that panicked with it has left no half of a change: each is one call.

@@ -12,11 +12,12 @@ use super::{
     policy::{Anchor, Binding, Policy, Rule},
     proof::{PathFacts, Validity},
     verification::rfc3339,
+    witness::{Check, Step, Unseen, Witness},
 };
 use crate::{
     config::EkuRule,
-    name::PeerName,
-    revocation::{Problem, Verdict},
+    name::{NamePattern, PeerName},
+    revocation::{Mode, Problem, Verdict},
 };
 
 /// What admits a peer.
@@ -53,11 +54,28 @@ impl Objection {
         Self { progress: Progress::Listed, reason, detail: detail.into() }
     }
 
+    pub(super) fn detail(&self) -> &str {
+        &self.detail
+    }
+
+    /// The step of setting a path aside for it, beside what was objected to before.
+    pub(super) fn set_aside(&self, kept: Option<&Self>) -> Step {
+        Step::SetAside {
+            reason: self.reason,
+            detail: self.detail.clone(),
+            most_telling: self.tells_more_than(kept),
+        }
+    }
+
     /// Keeps the one that tells most, the first of several.
     pub(super) fn keep_most_telling(kept: &mut Option<Self>, new: Self) {
-        if kept.as_ref().is_none_or(|kept| new.progress > kept.progress) {
+        if new.tells_more_than(kept.as_ref()) {
             *kept = Some(new);
         }
+    }
+
+    fn tells_more_than(&self, kept: Option<&Self>) -> bool {
+        kept.is_none_or(|kept| self.progress > kept.progress)
     }
 }
 
@@ -87,6 +105,7 @@ pub(super) fn judge(
     identity: &Identity,
     path: &PathFacts,
     now: UnixTime,
+    witness: &impl Witness,
 ) -> Result<Grant, Objection> {
     let Some((index, anchor)) = policy.anchor(path.anchor) else {
         return Err(Objection::to_path(
@@ -96,9 +115,11 @@ pub(super) fn judge(
     };
     let mut most_telling = None;
     for (rule_index, rule) in policy.rules().iter().enumerate() {
+        witness.note(|| look_at(rule, anchor));
         for binding in anchor.bindings.iter().filter(|binding| binding.is_for(rule)) {
-            let Some((pattern, name)) = find_name(rule, identity) else { continue };
-            match admit(&Case { identity, path, anchor, rule, binding, name: &name }, now) {
+            let Some((pattern, name)) = find_name(rule, identity, witness) else { continue };
+            let case = Case { identity, path, anchor, rule, binding, name: &name };
+            match admit(&case, now, witness) {
                 Ok(valid_until) => {
                     return Ok(Grant {
                         rule: rule_index,
@@ -112,7 +133,15 @@ pub(super) fn judge(
             }
         }
     }
-    Err(most_telling.unwrap_or_else(|| unlisted(policy, identity, anchor)))
+    Err(most_telling.unwrap_or_else(|| unlisted(policy, identity, anchor, witness)))
+}
+
+fn look_at(rule: &Rule, anchor: &Anchor) -> Step {
+    Step::Rule {
+        peers: rule.set.name.to_string(),
+        profile: rule.set.trust.name.to_string(),
+        bound: anchor.bindings.iter().any(|binding| binding.is_for(rule)),
+    }
 }
 
 /// A peer that a rule lists, and the CA that vouches for it.
@@ -127,12 +156,26 @@ struct Case<'a> {
 }
 
 /// Decides under the one rule that lists the peer; the last second in which its path is valid.
-fn admit(case: &Case<'_>, now: UnixTime) -> Result<UnixTime, Objection> {
-    check_length(case)?;
-    check_purposes(case)?;
-    check_name_constraints(case)?;
-    let valid_until = check_validity(case, now)?;
-    check_revocation(case, now)?;
+fn admit(case: &Case<'_>, now: UnixTime, witness: &impl Witness) -> Result<UnixTime, Objection> {
+    let profile = &case.rule.set.trust;
+    witness.check(Check::Length, check_length(case), |()| {
+        let (used, most) = (case.path.intermediates(), profile.max_intermediates);
+        format!("{used} intermediate certificates of at most {most}")
+    })?;
+    witness.check(Check::Purpose, check_purposes(case), |()| {
+        format!("allows {}", wanted_purpose(profile.eku))
+    })?;
+    witness.check(Check::NameConstraints, check_name_constraints(case), |()| {
+        let found =
+            if case.path.constrains_names { "the name is within them" } else { "there are none" };
+        found.to_owned()
+    })?;
+    let valid_until = witness.check(Check::Validity, check_validity(case, now), |&end| {
+        format!("valid until {}", rfc3339(end))
+    })?;
+    witness.check(Check::Revocation, check_revocation(case, now), |()| {
+        describe_revocation(case.rule.crls.rules().mode).to_owned()
+    })?;
     Ok(valid_until)
 }
 
@@ -164,10 +207,10 @@ fn check_length(case: &Case<'_>) -> Result<(), Objection> {
 fn check_purposes(case: &Case<'_>) -> Result<(), Objection> {
     let profile = &case.rule.set.trust;
     let left = case.path.purposes;
-    let (served, wanted) = match profile.eku {
-        EkuRule::Client => (left.client, "clientAuth"),
-        EkuRule::Server => (left.server, "serverAuth"),
-        EkuRule::Either => (left.client || left.server, "clientAuth or serverAuth"),
+    let served = match profile.eku {
+        EkuRule::Client => left.client,
+        EkuRule::Server => left.server,
+        EkuRule::Either => left.client || left.server,
     };
     if served {
         return Ok(());
@@ -175,10 +218,19 @@ fn check_purposes(case: &Case<'_>) -> Result<(), Objection> {
     Err(Objection::of_rule(
         Refusal::WrongKeyUsage,
         format!(
-            "the extended key usage of the path lacks what trust.{} asks for: {wanted}",
-            profile.name
+            "the extended key usage of the path lacks what trust.{} asks for: {}",
+            profile.name,
+            wanted_purpose(profile.eku)
         ),
     ))
+}
+
+fn wanted_purpose(eku: EkuRule) -> &'static str {
+    match eku {
+        EkuRule::Client => "clientAuth",
+        EkuRule::Server => "serverAuth",
+        EkuRule::Either => "clientAuth or serverAuth",
+    }
 }
 
 /// Name constraints are checked against the subjectAltName alone, so that a CA that is bound by
@@ -253,14 +305,31 @@ fn check_revocation(case: &Case<'_>, now: UnixTime) -> Result<(), Objection> {
     })
 }
 
+fn describe_revocation(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Off => "the profile doesn't look at it",
+        Mode::Prefer => "no CRL lists a certificate of the path",
+        Mode::Require => "a CRL speaks for every certificate of the path, and lists none",
+    }
+}
+
 /// The entry of the peer set, and the name of the certificate that it lists and that the profile's
 /// CAs may vouch for.
-fn find_name(rule: &Rule, identity: &Identity) -> Option<(usize, PeerName)> {
+fn find_name(
+    rule: &Rule,
+    identity: &Identity,
+    witness: &impl Witness,
+) -> Option<(usize, PeerName)> {
     let profile = &rule.set.trust;
     let find = |name: &PeerName| {
-        let vouched_for = profile.names.iter().any(|pattern| pattern.matches(name));
-        let index = rule.set.names.iter().position(|pattern| pattern.matches(name))?;
-        vouched_for.then(|| (index, name.clone()))
+        let vouched_for = profile.names.iter().find(|pattern| pattern.matches(name));
+        let listed = rule.set.names.iter().position(|pattern| pattern.matches(name));
+        witness.note(|| Step::Name {
+            name: name.to_string(),
+            vouched_for: vouched_for.map(NamePattern::to_string),
+            listed: listed.map(|index| rule.set.names[index].to_string()),
+        });
+        vouched_for.and(listed).map(|index| (index, name.clone()))
     };
     if identity.names().is_empty() && profile.common_name {
         return find(&PeerName::Dns(identity.common_name_as_dns()?.clone()));
@@ -269,12 +338,17 @@ fn find_name(rule: &Rule, identity: &Identity) -> Option<(usize, PeerName)> {
 }
 
 /// The objection to a peer that no rule of its CA lists.
-fn unlisted(policy: &Policy, identity: &Identity, anchor: &Anchor) -> Objection {
+fn unlisted(
+    policy: &Policy,
+    identity: &Identity,
+    anchor: &Anchor,
+    witness: &impl Witness,
+) -> Objection {
     let elsewhere = policy
         .rules()
         .iter()
         .filter(|rule| !anchor.is_bound_to(rule))
-        .find_map(|rule| Some((rule, find_name(rule, identity)?.1)));
+        .find_map(|rule| Some((rule, find_name(rule, identity, &Unseen)?.1)));
     if let Some((rule, name)) = elsewhere {
         return Objection {
             progress: Progress::OtherCa,
@@ -288,11 +362,11 @@ fn unlisted(policy: &Policy, identity: &Identity, anchor: &Anchor) -> Objection 
     Objection {
         progress: Progress::Unlisted,
         reason: Refusal::NameNotListed,
-        detail: describe_unlisted(policy, identity),
+        detail: describe_unlisted(policy, identity, witness),
     }
 }
 
-fn describe_unlisted(policy: &Policy, identity: &Identity) -> String {
+fn describe_unlisted(policy: &Policy, identity: &Identity, witness: &impl Witness) -> String {
     /// Names of the certificate that are spelled out.
     const MAX_SPELLED_OUT: usize = 4;
 
@@ -316,7 +390,11 @@ fn describe_unlisted(policy: &Policy, identity: &Identity) -> String {
     }
     detail.push_str(" is listed in no peer set of the listener");
     if let Some(nearest) = nearest::listed(policy.rules(), names) {
-        detail.push_str(&format!("; the nearest is {nearest}"));
+        detail.push_str(&format!("; the nearest is {} in peers.{}", nearest.listed, nearest.peers));
+        witness.note(|| Step::Nearest {
+            listed: nearest.listed.clone(),
+            peers: nearest.peers.to_string(),
+        });
     }
     detail
 }

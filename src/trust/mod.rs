@@ -23,11 +23,15 @@
 //! without a signature being verified: for a chain that comes back, for a session that is
 //! resumed, and for connections that are open.
 //!
+//! Whoever wants to know why gets it [explained](Policy::explain) by the very same code.
+//!
 //! Validity is inclusive at both ends (RFC 5280 §4.1.2.5): a certificate is good in the very
 //! second of its notBefore and of its notAfter.
 
+mod advice;
 mod certificate;
 mod dn;
+mod explanation;
 mod identity;
 mod judge;
 mod nearest;
@@ -41,9 +45,12 @@ mod refusal;
 mod tests;
 mod verification;
 mod verified;
+mod witness;
 
 pub use certificate::{KeyAlgorithm, MalformedCertificate};
+pub use explanation::{Alert, Contents, Explanation, Shown, Verdict};
 pub use identity::Identity;
 pub use permit::{Peer, Permit};
 pub use policy::{Policy, PolicyError};
 pub use refusal::{Refusal, Refused};
+pub use witness::{Check, Link, Step};

@@ -1,5 +1,7 @@
 //! The listed name that a refused one comes closest to, for the operator who mistyped it.
 
+use std::sync::Arc;
+
 use crate::name::PeerName;
 
 use super::policy::Rule;
@@ -14,10 +16,18 @@ const MAX_NAMES: usize = 4;
 /// work to a few milliseconds, and only for certificates that an admitted CA has issued.
 const MAX_LISTED: usize = 1024;
 
-/// The nearest listed name, as "NAME in peers.SET"; `None` if nothing is similar.
-pub(super) fn listed(rules: &[Rule], names: &[PeerName]) -> Option<String> {
+/// A listed name that is similar to one of a certificate.
+#[derive(Debug)]
+pub(super) struct Nearest {
+    pub(super) listed: String,
+    /// NAME of the `[peers.NAME]` that lists it.
+    pub(super) peers: Arc<str>,
+}
+
+/// The nearest listed name; `None` if nothing is similar.
+pub(super) fn listed(rules: &[Rule], names: &[PeerName]) -> Option<Nearest> {
     let presented: Vec<String> = names.iter().take(MAX_NAMES).map(PeerName::to_string).collect();
-    let mut best: Option<(usize, String)> = None;
+    let mut best: Option<(usize, Nearest)> = None;
     let listed = rules.iter().flat_map(|rule| rule.set.names.iter().map(move |name| (rule, name)));
     for (rule, pattern) in listed.take(MAX_LISTED) {
         let text = pattern.to_string();
@@ -25,14 +35,15 @@ pub(super) fn listed(rules: &[Rule], names: &[PeerName]) -> Option<String> {
             let similar = (text.len().min(name.len()) / 3).min(MAX_EDITS);
             let limit = best.as_ref().map_or(similar, |(edits, _)| similar.min(edits - 1));
             if let Some(edits) = distance(name.as_bytes(), text.as_bytes(), limit) {
-                best = Some((edits, format!("{text} in peers.{}", rule.set.name)));
+                let peers = rule.set.name.clone();
+                best = Some((edits, Nearest { listed: text.clone(), peers }));
                 if edits <= 1 {
-                    return best.map(|(_, text)| text);
+                    return best.map(|(_, nearest)| nearest);
                 }
             }
         }
     }
-    best.map(|(_, text)| text)
+    best.map(|(_, nearest)| nearest)
 }
 
 /// Levenshtein's distance, if it is at most `limit`: only the diagonal band of this width is

@@ -9,10 +9,11 @@ use super::{
     Refusal, Refused,
     certificate::Certificate,
     judge::{Grant, Objection, judge},
-    policy::Policy,
+    policy::{Anchor, Policy},
     presented::Presented,
     proof::PathFacts,
     verification,
+    witness::{Check, Link, Step, Witness},
 };
 
 /// Finds the first path that a rule admits, or the most telling refusal.
@@ -20,18 +21,23 @@ pub(super) fn find(
     policy: &Policy,
     presented: &Presented<'_>,
     now: UnixTime,
+    witness: &impl Witness,
 ) -> Result<(PathFacts, Grant), Refused> {
     let leaf_der = CertificateDer::from(presented.leaf.der());
     let intermediates: Vec<CertificateDer<'_>> =
         presented.intermediates.iter().map(|other| CertificateDer::from(other.der())).collect();
-    let explain = |error| verification::refused(&error, presented);
+    let explain = |error| {
+        let refused = verification::refused(&error, presented);
+        witness.note(|| Step::failed(Check::Search, &refused));
+        refused
+    };
     let leaf = EndEntityCert::try_from(&leaf_der).map_err(explain)?;
 
     let granted = RefCell::new(None);
     let objection: RefCell<Option<Objection>> = RefCell::new(None);
     let consider = |path: &VerifiedPath<'_>| {
-        let judged = facts(policy, presented, path).and_then(|facts| {
-            let grant = judge(policy, &presented.identity, &facts, now)?;
+        let judged = facts(policy, presented, path, witness).and_then(|facts| {
+            let grant = judge(policy, &presented.identity, &facts, now, witness)?;
             Ok((facts, grant))
         });
         match judged {
@@ -40,7 +46,9 @@ pub(super) fn find(
                 Ok(())
             }
             Err(new) => {
-                Objection::keep_most_telling(&mut objection.borrow_mut(), new);
+                let kept = &mut *objection.borrow_mut();
+                witness.note(|| new.set_aside(kept.as_ref()));
+                Objection::keep_most_telling(kept, new);
                 // Not a fatal error for webpki: the search goes on.
                 Err(webpki::Error::UnknownIssuer)
             }
@@ -69,6 +77,7 @@ fn facts(
     policy: &Policy,
     presented: &Presented<'_>,
     path: &VerifiedPath<'_>,
+    witness: &impl Witness,
 ) -> Result<PathFacts, Objection> {
     let unmatched =
         || Objection::to_path(Refusal::Malformed, "the path has a certificate that wasn't sent");
@@ -80,9 +89,21 @@ fn facts(
             presented.intermediates.iter().find(|sent| sent.der() == &*der).ok_or_else(unmatched)
         })
         .collect::<Result<Vec<_>, _>>()?;
-    check_issuers(&issuers)?;
+    witness.note(|| describe(presented, &issuers, anchor));
+    witness.check(Check::IssuerKeyUsage, check_issuers(&issuers), |()| {
+        "no intermediate certificate is kept from signing certificates".to_owned()
+    })?;
     policy.learn(&issuers, anchor);
     Ok(PathFacts::of(&presented.leaf, &issuers, anchor))
+}
+
+fn describe(presented: &Presented<'_>, issuers: &[&Certificate<'_>], anchor: &Anchor) -> Step {
+    let certificates = std::iter::once(&presented.leaf).chain(issuers.iter().copied());
+    Step::Path {
+        certificates: certificates.map(Link::of).collect(),
+        anchor: anchor.subject.to_string(),
+        profiles: anchor.profiles().collect(),
+    }
 }
 
 /// RFC 5280 §6.1.4 (n), which webpki leaves out.

@@ -6,7 +6,7 @@ use rustls::DistinguishedName;
 use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
 
 use super::{
-    Identity, Permit, Refusal, Refused,
+    Identity, KeyAlgorithm, Permit, Refusal, Refused,
     certificate::{Certificate, MAX_RSA_BITS, MIN_RSA_BITS},
     judge::{Grant, judge},
     path,
@@ -14,6 +14,7 @@ use super::{
     presented::Presented,
     proof::{AnchorId, Proof, Validity},
     verified::{ChainDigest, Verified},
+    witness::{Check, Unseen, Witness},
 };
 use crate::{
     config::{CaCertificate, ClientAuth, PeerSet, TrustProfile},
@@ -89,6 +90,13 @@ impl Binding {
     /// Whether it puts the anchor into the profile of this rule.
     pub(super) fn is_for(&self, rule: &Rule) -> bool {
         Arc::ptr_eq(&self.profile, &rule.set.trust)
+    }
+}
+
+impl Anchor {
+    /// NAMEs of the `[trust.NAME]` that it belongs to.
+    pub(super) fn profiles(&self) -> impl Iterator<Item = String> {
+        self.bindings.iter().map(|binding| binding.profile.name.to_string())
     }
 }
 
@@ -214,7 +222,7 @@ impl Policy {
         let Proof { identity, path } = &*peer.proof;
         let decision = self
             .check_blocked(identity)
-            .and_then(|()| judge(self, identity, path, now).map_err(Refused::from));
+            .and_then(|()| judge(self, identity, path, now, &Unseen).map_err(Refused::from));
         match decision {
             Ok(grant) if self.is_same(&grant, peer) => Ok(permit.clone()),
             Ok(grant) => Ok(self.permit(grant, peer.proof.clone())),
@@ -231,17 +239,33 @@ impl Policy {
     /// # Errors
     /// The refusal, with the most telling reason that was found.
     pub fn decide(&self, chain: &[CertificateDer<'_>], now: UnixTime) -> Result<Permit, Refused> {
+        let permit = self.decide_before(chain, now, &Unseen)?;
+        if permit.peer().is_some() {
+            self.verified.insert(ChainDigest::of(chain), &permit);
+        }
+        Ok(permit)
+    }
+
+    /// Decides before the eyes of a witness.
+    pub(super) fn decide_before(
+        &self,
+        chain: &[CertificateDer<'_>],
+        now: UnixTime,
+        witness: &impl Witness,
+    ) -> Result<Permit, Refused> {
         let Some((leaf, others)) = chain.split_first() else {
-            return self.without_certificate();
+            return witness.check(Check::Certificate, self.without_certificate(), |_| {
+                "the client shows no certificate, and the listener doesn't require one".to_owned()
+            });
         };
-        let presented = Presented::parse(leaf, others)?;
-        let decision = self.check_leaf(&presented).and_then(|()| path::find(self, &presented, now));
+        let presented = Presented::parse(leaf, others, witness)?;
+        let decision = self
+            .check_leaf(&presented, witness)
+            .and_then(|()| path::find(self, &presented, now, witness));
         match decision {
             Ok((path, grant)) => {
                 let proof = Proof { identity: presented.identity, path };
-                let permit = self.permit(grant, Arc::new(proof));
-                self.verified.insert(ChainDigest::of(chain), &permit);
-                Ok(permit)
+                Ok(self.permit(grant, Arc::new(proof)))
             }
             Err(refused) => Err(refused.of(presented.identity)),
         }
@@ -317,32 +341,15 @@ impl Policy {
     }
 
     /// What can be refused without a signature being verified.
-    fn check_leaf(&self, presented: &Presented<'_>) -> Result<(), Refused> {
-        self.check_blocked(&presented.identity)?;
+    fn check_leaf(&self, presented: &Presented<'_>, witness: &impl Witness) -> Result<(), Refused> {
+        witness.check(Check::Blocked, self.check_blocked(&presented.identity), |()| {
+            "no name of the certificate is blocked".to_owned()
+        })?;
         let key = presented.leaf.key;
-        if key.is_weak() {
-            return Err(Refused::new(
-                Refusal::WeakKey,
-                format!(
-                    "the client's key is {key}; at least {MIN_RSA_BITS} bits of RSA are needed"
-                ),
-            ));
-        }
-        if !key.is_supported() {
-            return Err(Refused::new(
-                Refusal::UnsupportedAlgorithm,
-                "the client's key is neither RSA up to 8192 bits, ECDSA on P-256, P-384 or P-521, \
-                 Ed25519 nor ML-DSA",
-            ));
-        }
-        if !presented.leaf.may_sign() {
-            return Err(Refused::new(
-                Refusal::WrongKeyUsage,
-                "the key usage of the client's certificate doesn't allow digitalSignature, which \
-                 TLS needs",
-            ));
-        }
-        Ok(())
+        witness.check(Check::Key, check_key(key), |()| format!("{key}"))?;
+        witness.check(Check::KeyUsage, check_key_usage(&presented.leaf), |()| {
+            "may sign handshakes".to_owned()
+        })
     }
 
     /// A name is blocked if any admitted peer set blocks it, whichever CA vouches for it, and even
@@ -361,4 +368,31 @@ impl Policy {
         }
         Ok(())
     }
+}
+
+fn check_key(key: KeyAlgorithm) -> Result<(), Refused> {
+    if key.is_weak() {
+        return Err(Refused::new(
+            Refusal::WeakKey,
+            format!("the client's key is {key}; at least {MIN_RSA_BITS} bits of RSA are needed"),
+        ));
+    }
+    if !key.is_supported() {
+        return Err(Refused::new(
+            Refusal::UnsupportedAlgorithm,
+            "the client's key is neither RSA up to 8192 bits, ECDSA on P-256, P-384 or P-521, \
+             Ed25519 nor ML-DSA",
+        ));
+    }
+    Ok(())
+}
+
+fn check_key_usage(leaf: &Certificate<'_>) -> Result<(), Refused> {
+    if leaf.may_sign() {
+        return Ok(());
+    }
+    Err(Refused::new(
+        Refusal::WrongKeyUsage,
+        "the key usage of the client's certificate doesn't allow digitalSignature, which TLS needs",
+    ))
 }

@@ -2,7 +2,11 @@
 
 use rustls_pki_types::CertificateDer;
 
-use super::{Identity, Refusal, Refused, certificate::Certificate};
+use super::{
+    Identity, Refusal, Refused,
+    certificate::Certificate,
+    witness::{Check, Witness},
+};
 
 /// Certificates that a client may show beside its own. Real chains have one to three.
 const MAX_INTERMEDIATES: usize = 8;
@@ -33,27 +37,27 @@ impl<'a> Presented<'a> {
     pub(super) fn parse(
         leaf: &'a CertificateDer<'_>,
         others: &'a [CertificateDer<'_>],
+        witness: &impl Witness,
     ) -> Result<Self, Refused> {
-        if others.len() > MAX_INTERMEDIATES {
-            return Err(Refused::new(
-                Refusal::ChainTooLong,
-                format!(
-                    "the client sent {} intermediate certificates; at most {MAX_INTERMEDIATES} \
-                     are looked at",
-                    others.len()
-                ),
-            ));
-        }
-        let bytes = leaf.len() + others.iter().map(|der| der.len()).sum::<usize>();
-        if bytes > MAX_CHAIN_BYTES {
-            return Err(Refused::new(
-                Refusal::ChainTooLong,
-                format!(
-                    "the client sent {bytes} bytes of certificates; at most {MAX_CHAIN_BYTES} are \
-                     looked at"
-                ),
-            ));
-        }
+        witness.check(Check::Size, check_size(leaf, others), |bytes| {
+            format!(
+                "{bytes} bytes of at most {MAX_CHAIN_BYTES}; {} certificates beside the own one, \
+                 of at most {MAX_INTERMEDIATES}",
+                others.len()
+            )
+        })?;
+        witness.check(Check::Form, Self::parse_all(leaf, others), |presented| {
+            format!(
+                "well-formed; {} to build a path with beside the own one",
+                presented.intermediates.len()
+            )
+        })
+    }
+
+    fn parse_all(
+        leaf: &'a CertificateDer<'_>,
+        others: &'a [CertificateDer<'_>],
+    ) -> Result<Self, Refused> {
         let malformed = |which: &str, why: &dyn std::fmt::Display| {
             Refused::new(Refusal::Malformed, format!("the client's {which} is malformed: {why}"))
         };
@@ -114,4 +118,29 @@ impl<'a> Presented<'a> {
         }
         current.issuer()
     }
+}
+
+/// The bytes of all certificates together.
+fn check_size(leaf: &CertificateDer<'_>, others: &[CertificateDer<'_>]) -> Result<usize, Refused> {
+    if others.len() > MAX_INTERMEDIATES {
+        return Err(Refused::new(
+            Refusal::ChainTooLong,
+            format!(
+                "the client sent {} intermediate certificates; at most {MAX_INTERMEDIATES} are \
+                 looked at",
+                others.len()
+            ),
+        ));
+    }
+    let bytes = leaf.len() + others.iter().map(|der| der.len()).sum::<usize>();
+    if bytes > MAX_CHAIN_BYTES {
+        return Err(Refused::new(
+            Refusal::ChainTooLong,
+            format!(
+                "the client sent {bytes} bytes of certificates; at most {MAX_CHAIN_BYTES} are \
+                 looked at"
+            ),
+        ));
+    }
+    Ok(bytes)
 }

@@ -4,12 +4,12 @@ use super::{GOOD, changed, errors, good, refused, warned};
 use crate::config::EkuRule;
 
 /// A second profile with its own peers, admitted by the listener.
-fn with_partner(trust: &str) -> String {
+pub(super) fn with_partner(trust: &str) -> String {
     changed("peers = [\"frontends\"]", "peers = [\"frontends\", \"partner\"]")
         + &format!(
             r#"
 [trust.fabrikam]
-ca = ["ca.pem"]
+ca = ["fabrikam-ca.pem"]
 revocation = "off"
 {trust}
 
@@ -143,7 +143,8 @@ fn a_name_that_another_set_of_the_listener_blocks_is_warned_of() {
 
 #[test]
 fn what_nothing_uses_is_warned_of() {
-    let unused = "[trust.spare]\nca = [\"ca.pem\"]\nnames = [\"spare.test\"]\nrevocation = \"off\"";
+    let unused =
+        "[trust.spare]\nca = [\"fabrikam-ca.pem\"]\nnames = [\"spare.test\"]\nrevocation = \"off\"";
     warned(
         &format!("{GOOD}{unused}"),
         "conf/cs.toml:21:8: trust.spare: is not used by any [peers.NAME]",

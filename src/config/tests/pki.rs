@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, io, path::Path, sync::OnceLock};
 
 use rcgen::{
     BasicConstraints, CertificateParams, CustomExtension, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyPair, KeyUsagePurpose, date_time_ymd,
+    Issuer, KeyPair, KeyUsagePurpose, PKCS_RSA_SHA256, date_time_ymd,
 };
 use zeroize::Zeroizing;
 
@@ -77,6 +77,15 @@ fn make() -> MemoryFiles {
     let mut no_sign = ca_params("No Sign");
     no_sign.key_usages = vec![KeyUsagePurpose::CrlSign];
     put("no-sign-ca.pem", self_signed(no_sign).pem().into());
+
+    let other_key = KeyPair::generate().unwrap();
+    let fabrikam = ca_params("Fabrikam Root").self_signed(&other_key).unwrap();
+    put("fabrikam-ca.pem", fabrikam.pem().into());
+    let rsa_key = KeyPair::generate_for(&PKCS_RSA_SHA256).unwrap();
+    put("rsa-ca.pem", ca_params("RSA Root").self_signed(&rsa_key).unwrap().pem().into());
+    let mut renewed = ca_params("Contoso Root");
+    renewed.not_after = date_time_ymd(2028, 1, 1);
+    put("renewed-ca.pem", self_signed(renewed).pem().into());
 
     let mut twice = ca_params("Constrained Twice");
     let constraints = CustomExtension::from_oid_content(&[2, 5, 29, 30], vec![0x30, 0]);

@@ -249,6 +249,7 @@ trust contoso
   names        *.contoso.test
   key usage    clientAuth
   chain        at most 4 between peer and CA
+  keys         RSA from 2048 bits, ECDSA from 256
   revocation   off
 "
     );

@@ -3,6 +3,7 @@
 
 mod again;
 mod chains;
+mod explained;
 mod identities;
 mod names;
 mod purposes;
@@ -19,7 +20,7 @@ use time::OffsetDateTime;
 
 use super::{Permit, Policy, Refusal, Refused};
 use crate::{
-    config::{CaCertificate, ClientAuth, EkuRule, PeerSet, TrustProfile},
+    config::{CaCertificate, ClientAuth, EkuRule, PeerLimits, PeerSet, TrustProfile},
     name::NamePattern,
     revocation::Stores,
 };
@@ -136,6 +137,8 @@ fn profile(name: &str, cas: &[&Ca], names: &[&str]) -> TrustProfile {
         eku: EkuRule::Client,
         common_name: false,
         max_intermediates: 4,
+        min_rsa_bits: 2048,
+        min_ec_bits: 256,
     }
 }
 
@@ -158,6 +161,9 @@ fn blocking_peers(
         trust: trust.clone(),
         names: patterns(names),
         blocked: patterns(blocked),
+        pins: Vec::new(),
+        limits: PeerLimits::default(),
+        discovered: None,
     })
 }
 
