@@ -24,6 +24,7 @@ pub mod backend;
 pub mod cli;
 pub mod config;
 pub mod connection;
+pub mod crls;
 pub mod demo;
 pub mod generation;
 pub mod handshake;

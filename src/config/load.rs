@@ -17,7 +17,7 @@ use super::{
     files::{Disk, Files},
     listeners, peer_sets,
     reader::Reader,
-    trust,
+    revocation, trust,
     values::{parse_cpus, parse_listen_or_off},
 };
 
@@ -30,7 +30,15 @@ impl Config {
     /// # Errors
     /// Everything that is wrong, each with file, line, and column.
     pub fn load(path: &Path) -> Result<Self, ConfigErrors> {
-        let data = Disk.read(path).map_err(|error| {
+        Self::load_from(path, &Disk::default())
+    }
+
+    /// The same from a disk whose CRLs are known perhaps, and needn't be parsed again.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn load_from(path: &Path, disk: &Disk) -> Result<Self, ConfigErrors> {
+        let data = disk.read(path).map_err(|error| {
             let message = format!("can't be read: {error}; it takes a readable TOML file");
             ConfigErrors::of_file(path, message)
         })?;
@@ -40,7 +48,7 @@ impl Config {
         })?;
         // A clock before 1970 makes every certificate not yet valid: an error, as it should be.
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        Self::parse(text, path, &Disk, i64::try_from(now).unwrap_or(i64::MAX))
+        Self::parse(text, path, disk, i64::try_from(now).unwrap_or(i64::MAX))
     }
 
     /// Reads `text` as if it stood in the file `source`, whose folder relative paths are
@@ -73,7 +81,9 @@ impl Config {
         let admin = read_admin(root.table("admin"));
         let log = read_log(root.table("log"));
         let limits = read_limits(root.table("limits"));
-        let profiles = trust::read_profiles(around, &mut root);
+        let mut crls = revocation::Draft::default();
+        let profiles = trust::read_profiles(around, &mut root, &mut crls);
+        let crl_fetching = revocation::read_fetching(around, root.table("revocation"), &crls);
         let peer_sets = peer_sets::read_peers(&mut root, &profiles);
         let backends = listeners::read_backends(&mut root);
         let admin_at = admin.listen.map(|address| (address, admin.at.clone()));
@@ -97,6 +107,8 @@ impl Config {
             peers,
             backends,
             listeners,
+            crl_fetching,
+            crls: crls.loaded,
             warnings: report.finish()?,
         })
     }

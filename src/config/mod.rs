@@ -6,6 +6,7 @@
 
 mod certificates;
 mod conflicts;
+mod crl_files;
 mod errors;
 mod files;
 mod listeners;
@@ -13,11 +14,13 @@ mod load;
 mod peer_sets;
 mod pins;
 mod reader;
+mod revocation;
 mod summary;
 #[cfg(test)]
 mod tests;
 mod tls;
 mod trust;
+mod url;
 mod values;
 
 use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
@@ -26,9 +29,12 @@ use rustls::sign::CertifiedKey;
 use rustls_pki_types::CertificateDer;
 
 pub use self::{
+    crl_files::{CRL_FILE_LEN_MAX, CrlFile, CrlFileError, Crls, Folder, Stamp},
     errors::{ConfigError, ConfigErrors},
     files::{Disk, FileData, Files},
     pins::KeyPin,
+    revocation::{CrlFetch, CrlFetching, CrlSource, LoadedCrls, Revocation},
+    url::HttpUrl,
 };
 use crate::name::NamePattern;
 
@@ -53,6 +59,10 @@ pub struct Config {
     pub backends: BTreeMap<Arc<str>, Arc<Backend>>,
     /// `[[listener]]`, in the order of the file; never empty.
     pub listeners: Vec<Arc<Listener>>,
+    /// `[revocation]`
+    pub crl_fetching: CrlFetching,
+    /// What the files of CRLs held when they were read.
+    pub crls: LoadedCrls,
     /// What is legal but deserves a second look; `check` prints it, `run` logs it.
     pub warnings: Vec<String>,
 }
@@ -153,6 +163,8 @@ pub struct TrustProfile {
     pub min_ec_bits: u16,
     /// `shared`: its names may overlap those of other profiles that say so too. Default false.
     pub shared: bool,
+    /// `crl`, `crl_fetch`, `crl_stale`, `crl_grace`, `revocation`
+    pub revocation: Revocation,
 }
 
 impl TrustProfile {

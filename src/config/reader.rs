@@ -56,6 +56,11 @@ impl<'t> Reader<'t> {
         self.entry(key).map(|entry| entry.at)
     }
 
+    /// Whether `key` is a list, whatever is in it.
+    pub(super) fn is_list(&mut self, key: &'static str) -> bool {
+        self.entry(key).is_some_and(|entry| entry.value.as_array().is_some())
+    }
+
     /// Whether `key` is a list without an element. One whose elements are all wrong isn't.
     pub(super) fn is_empty_list(&mut self, key: &'static str) -> bool {
         self.entry(key).is_some_and(|entry| entry.value.as_array().is_some_and(|a| a.is_empty()))

@@ -231,3 +231,54 @@ label! {
         Other = "other",
     }
 }
+
+label! {
+    /// How a fetch of a CRL over HTTP ended. Whatever failed leaves the last good CRL in use.
+    CrlFetchResult {
+        /// A CRL came, and is in use or waits for its CA.
+        Fetched = "fetched",
+        /// The server says that the last one is the newest.
+        NotModified = "not_modified",
+        /// The host isn't known, or doesn't answer there.
+        Unreachable = "unreachable",
+        /// Not within `fetch_timeout`.
+        TimedOut = "timed_out",
+        /// The answer ended too early.
+        Truncated = "truncated",
+        /// More bytes than are read.
+        TooLarge = "too_large",
+        /// Another status than 200, or no HTTP.
+        BadStatus = "bad_status",
+        /// What came isn't a CRL that can be used.
+        Malformed = "malformed",
+        /// Its signature isn't its CA's.
+        BadSignature = "bad_signature",
+        /// A newer one is in use.
+        Older = "older",
+        /// There is no room for it.
+        Refused = "refused",
+    }
+}
+
+label! {
+    /// What became of a CRL file that was new or had changed. Whatever failed leaves the last
+    /// good CRL in use.
+    CrlFileResult {
+        /// Its CRLs are in use or wait for their CAs.
+        Loaded = "loaded",
+        /// The system doesn't give it.
+        Unreadable = "unreadable",
+        /// It is gone.
+        Vanished = "vanished",
+        /// More bytes than are read.
+        TooLarge = "too_large",
+        /// What it holds isn't a CRL that can be used.
+        Malformed = "malformed",
+        /// A signature isn't its CA's.
+        BadSignature = "bad_signature",
+        /// A newer one is in use.
+        Older = "older",
+        /// There is no room for it.
+        Refused = "refused",
+    }
+}

@@ -41,6 +41,10 @@ metrics! {
     CONFIG_LAST_RELOAD = Gauge "config_last_reload_success_timestamp_seconds", "When the generation in use was loaded.";
     CERTIFICATE_EXPIRY = Gauge "certificate_expiry_timestamp_seconds", "notAfter of an own certificate, by the file of its chain.";
     TRUST_EXPIRY = Gauge "trust_expiry_timestamp_seconds", "The earliest notAfter of a trust profile's CA certificates.";
+    CRL_NEXT_UPDATE = Gauge "crl_next_update_timestamp_seconds", "The earliest nextUpdate of a trust profile's CRLs in use; 0 while it has none.";
+    CRL_ENTRIES = Gauge "crl_entries", "Revoked certificates in a trust profile's CRLs in use.";
+    CRL_FETCHES = Counter "crl_fetches_total", "Fetches of CRLs over HTTP for a trust profile, by result.";
+    CRL_FILES = Counter "crl_files_total", "CRL files of a trust profile that were read because they were new or had changed, by result.";
     CONNECTIONS_ACCEPTED = Counter "connections_accepted_total", "Connections that were accepted and not shed.";
     CONNECTIONS_OPEN = Gauge "connections_open", "Connections that are open now, handshakes included.";
     CONNECTIONS_CLOSED = Counter "connections_closed_total", "Connections that ended, by the first cause.";

@@ -5,7 +5,7 @@
 //! among which a binary search ends: about four bytes for eight entries. With serials of 20 octets
 //! that is 26 bytes an entry at most, with date and reason.
 
-use std::ops::Range;
+use std::{cmp::Ordering, fmt, ops::Range, time::Duration};
 
 use rustls_pki_types::UnixTime;
 
@@ -90,7 +90,7 @@ pub(super) fn significant(serial: &[u8]) -> &[u8] {
 }
 
 /// The revoked serial numbers of one CRL.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Index {
     /// By length, ascending.
     groups: Box<[Group]>,
@@ -116,8 +116,14 @@ impl Index {
     }
 }
 
+/// Without its millions of octets.
+impl fmt::Debug for Index {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Index").field("entries", &self.entries).finish_non_exhaustive()
+    }
+}
+
 /// Serial numbers of one length.
-#[derive(Debug)]
 struct Group {
     length: usize,
     /// Sorted, each `length` octets long.
@@ -135,9 +141,7 @@ impl Group {
     fn get(&self, serial: &[u8]) -> Option<Revocation> {
         let found = self.find(serial, self.bucket(serial)?)?;
         Some(Revocation {
-            at: UnixTime::since_unix_epoch(std::time::Duration::from_secs(
-                self.dates[found].into(),
-            )),
+            at: UnixTime::since_unix_epoch(Duration::from_secs(self.dates[found].into())),
             reason: self.reasons[found],
         })
     }
@@ -152,9 +156,9 @@ impl Group {
         while !among.is_empty() {
             let middle = among.start + among.len() / 2;
             match serial_at(&self.serials, self.length, middle).cmp(serial) {
-                std::cmp::Ordering::Less => among.start = middle + 1,
-                std::cmp::Ordering::Greater => among.end = middle,
-                std::cmp::Ordering::Equal => return Some(middle),
+                Ordering::Less => among.start = middle + 1,
+                Ordering::Greater => among.end = middle,
+                Ordering::Equal => return Some(middle),
             }
         }
         None

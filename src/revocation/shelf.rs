@@ -79,6 +79,15 @@ impl Shelf {
         })
     }
 
+    /// Drops those whose source `keep` doesn't take.
+    pub(super) fn retain(&mut self, keep: impl Fn(&str) -> bool) {
+        for slot in &mut self.slots {
+            slot.current.take_if(|held| !keep(&held.source));
+            slot.next.take_if(|held| !keep(&held.source));
+        }
+        self.slots.retain(|slot| slot.all().next().is_some());
+    }
+
     /// Whether it has this very one.
     pub(super) fn has(&self, crl: &Crl) -> bool {
         self.all().any(|(held, _)| held.crl.digest() == crl.digest())

@@ -64,6 +64,26 @@ impl Store {
         }
     }
 
+    /// A store for the next configuration of the same profile: it knows every CA that this one
+    /// knows, and those CRLs that came from a source that `keep` takes. What was verified isn't
+    /// verified again: a CA is its name and key, so that what it signed stays its own.
+    pub fn successor(&self, rules: Rules, keep: impl Fn(&str) -> bool) -> Self {
+        let waiting = lock(&self.waiting);
+        let mut known = Known::clone(&self.known.load());
+        for issuer in known.issuers.values_mut() {
+            if issuer.shelf.all().any(|(held, _)| !keep(&held.source)) {
+                Arc::make_mut(issuer).shelf.retain(&keep);
+            }
+        }
+        known.epoch += 1;
+        Self {
+            rules,
+            known: ArcSwap::from_pointee(known),
+            waiting: Mutex::new(waiting.of_sources(keep)),
+            wanted: Mutex::default(),
+        }
+    }
+
     /// The rules by which it answers.
     pub fn rules(&self) -> &Rules {
         &self.rules
@@ -111,19 +131,16 @@ impl Store {
     /// whose issuer isn't known wait for it. None ever replaces a newer one.
     pub fn offer(&self, source: &str, crls: Vec<Arc<Crl>>, now: UnixTime) -> Vec<Offered> {
         let source: Arc<str> = source.into();
+        let held = |crl| Held { crl, source: Arc::clone(&source) };
+        crls.into_iter().map(|crl| self.offer_one(&held(crl), now)).collect()
+    }
+
+    /// Whoever learns of an issuer meanwhile waits for one signature, and not for a whole file.
+    fn offer_one(&self, held: &Held, now: UnixTime) -> Offered {
         let mut waiting = lock(&self.waiting);
         let mut known = Known::clone(&self.known.load());
-        let mut changed = false;
-        let offered = crls
-            .into_iter()
-            .map(|crl| {
-                let held = Held { crl, source: Arc::clone(&source) };
-                let offered = known.place(&held, &mut waiting, now);
-                changed |= matches!(offered, Offered::InUse | Offered::NotYet { .. });
-                offered
-            })
-            .collect();
-        if changed {
+        let offered = known.place(held, &mut waiting, now);
+        if matches!(offered, Offered::InUse | Offered::NotYet { .. }) {
             self.publish(known);
         }
         offered

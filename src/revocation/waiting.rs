@@ -30,7 +30,7 @@ pub(super) struct WaitingRoom {
     entries: Vec<Waiting>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Waiting {
     held: Held,
     /// Keys that didn't verify it: of its issuer's name, and allowed to sign CRLs.
@@ -47,6 +47,12 @@ impl WaitingRoom {
     /// Those that say that an issuer of this name signed them.
     pub(super) fn of_name(&self, name: &[u8]) -> impl Iterator<Item = &Held> {
         self.all().filter(move |held| *held.crl.issuer == *name)
+    }
+
+    /// A room with those whose source `keep` takes.
+    pub(super) fn of_sources(&self, keep: impl Fn(&str) -> bool) -> Self {
+        let kept = self.entries.iter().filter(|waiting| keep(&waiting.held.source));
+        Self { entries: kept.cloned().collect() }
     }
 
     /// What was said about this very CRL, if it waits here: nothing is verified twice.
@@ -132,7 +138,11 @@ impl Waiting {
             failed => Offered::Unverified {
                 why: format!(
                     "its signature doesn't verify with the key of {issuer} ({failed} tried); it is \
-                     forged, or of another CA with this name"
+                     forged, or of another CA with this name{}",
+                    match self.held.crl.authority_key_id() {
+                        Some(id) => format!(", whose key has the identifier {id}"),
+                        None => String::new(),
+                    }
                 ),
             },
         }

@@ -8,6 +8,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::{
     config::{ClientAuth, Config},
+    crls::Before,
     generation::{Generation, Service},
     handshake,
     metrics::Metrics,
@@ -82,7 +83,9 @@ impl World {
         let tickets = handshake::ticket_encryption().unwrap();
         let config = Config::load(&path).unwrap();
         let usage = Usage::new();
-        let generation = Generation::new(1, config, &self.metrics, &tickets, &usage).unwrap();
+        let before = Before::default();
+        let generation =
+            Generation::new(1, config, &self.metrics, &tickets, &usage, before).unwrap();
         generation.services[0].clone()
     }
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use proptest::prelude::{Just, ProptestConfig, Strategy, prop_assert_eq, proptest};
 
 use super::{
-    Ca, Crl, CrlState, DAY, Draft, NOW, Offered, Problem, Verdict, at, is_good, is_revoked, offer,
-    required,
+    Ca, Crl, CrlState, DAY, Draft, Mode, NOW, Offered, Problem, Rules, Verdict, at, is_good,
+    is_revoked, offer, required, why_unknown,
 };
 
 #[test]
@@ -125,6 +125,26 @@ fn a_clock_that_was_set_back_makes_nothing_good() {
     offer(&store, "a", &ca.crl(1, &[]));
     let before = store.check(&[ca.link(7)], at(NOW - 2 * DAY));
     assert!(matches!(before, Verdict::Bad(Problem::Unknown { .. })), "{before:?}");
+}
+
+#[test]
+fn a_successor_keeps_what_its_sources_brought_and_whom_the_clients_have_shown() {
+    let (ca, sub, store) = (Ca::new("Contoso Root"), Ca::new("Contoso Sub"), required());
+    ca.learned_by(&store);
+    sub.learned_by(&store);
+    let unknown = Ca::new("Contoso Sub 2");
+    for (source, ca) in [("kept", &sub), ("dropped", &ca), ("kept", &unknown)] {
+        offer(&store, source, &ca.crl(1, &[7]));
+    }
+    offer(&store, "dropped", &unknown.crl(2, &[]));
+    let rules = Rules { mode: Mode::Require, ..Rules::default() };
+    let next = store.successor(rules, |source| source == "kept");
+    assert_ne!(next.epoch(), store.epoch());
+    assert!(is_revoked(&next, sub.link(7)) && is_good(&next, sub.link(8)));
+    assert_eq!(why_unknown(&next, ca.link(7)), "there is no CRL of its issuer");
+    unknown.learned_by(&next);
+    assert!(is_revoked(&next, unknown.link(7)), "the one that was kept");
+    assert!(is_revoked(&store, ca.link(7)), "the old store is as it was");
 }
 
 /// CRLs of one CA with every kind of neighbour: older, equal in number, of the future.

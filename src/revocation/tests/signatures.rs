@@ -36,9 +36,11 @@ fn a_forged_crl_is_said_to_be_and_counts_for_nothing() {
     let genuine = ca.crl(1, &[7]);
     offer(&store, "a.crl", &genuine);
     let forger = Ca::new("Contoso Root");
-    let forged = forger.crl(99, &[8]);
+    let key_identifier = standard(35, false, &sequence(&[&tlv(0x80, &[0xab, 0xcd])]));
+    let forged = Draft::new(99, &[8]).with(key_identifier).signed_by(&forger);
     let Offered::Unverified { why } = offer(&store, "b.crl", &forged) else { panic!("taken") };
     assert!(why.contains("CN=Contoso Root (1 tried)"), "{why}");
+    assert!(why.ends_with("whose key has the identifier ABCD"), "{why}");
     assert!(is_revoked(&store, ca.link(7)) && is_good(&store, ca.link(8)));
     // It is remembered, and said again.
     assert_eq!(offer(&store, "b.crl", &forged), Offered::Unverified { why });

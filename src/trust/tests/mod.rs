@@ -123,6 +123,7 @@ fn uri(text: &str) -> SanType {
 
 fn profile(name: &str, cas: &[&Ca], names: &[&str]) -> TrustProfile {
     TrustProfile {
+        revocation: crate::config::Revocation::default(),
         shared: false,
         name: name.into(),
         ca: cas
