@@ -83,9 +83,8 @@ impl World {
         let tickets = handshake::ticket_encryption().unwrap();
         let config = Config::load(&path).unwrap();
         let usage = Usage::new();
-        let before = Before::default();
         let generation =
-            Generation::new(1, config, &self.metrics, &tickets, &usage, before).unwrap();
+            Generation::new(1, config, &self.metrics, &tickets, &usage, Before::default()).unwrap();
         generation.services[0].clone()
     }
 

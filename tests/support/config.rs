@@ -160,6 +160,12 @@ impl Config {
         self
     }
 
+    /// Lines about revocation for `[trust.contoso]`, instead of `revocation = "off"`.
+    pub fn revocation(mut self, lines: &str) -> Self {
+        self.revocation = lines.into();
+        self
+    }
+
     /// The names that are blocked, instead of [`Pki::BLOCKED`].
     pub fn blocked_names(mut self, names: &[&str]) -> Self {
         self.blocked = names.iter().map(|&name| name.into()).collect();
@@ -169,12 +175,6 @@ impl Config {
     /// Every listener with a line more of TOML.
     pub fn listener_toml(mut self, line: &str) -> Self {
         self.listeners = self.listeners.into_iter().map(|listener| listener.toml(line)).collect();
-        self
-    }
-
-    /// Lines about revocation for `[trust.contoso]`, instead of `revocation = "off"`.
-    pub fn revocation(mut self, lines: &str) -> Self {
-        self.revocation = lines.into();
         self
     }
 
