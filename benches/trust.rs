@@ -46,6 +46,7 @@ fn leaf(ca: &Ca) -> CertificateDer<'static> {
 fn policy(ca: &Ca) -> Policy {
     let pattern = |text: &str| NamePattern::parse(text).expect("a pattern");
     let trust = Arc::new(TrustProfile {
+        revocation: countersign::config::Revocation::default(),
         shared: false,
         name: "contoso".into(),
         ca: vec![CaCertificate {

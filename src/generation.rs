@@ -1,17 +1,19 @@
 //! One generation of the configuration, ready to serve; replaced whole by a reload.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use rustls::{ServerConfig, server::ProducesTickets};
+use rustls_pki_types::UnixTime;
 
 use crate::{
     backend::Backend,
     config::{Config, Listener},
+    crls::{self, Stamps},
     handshake,
     metrics::{BackendMetrics, ListenerMetrics, Metrics},
     quota::{Quotas, Usage},
     revocation::Stores,
-    sessions::SessionLimits,
+    sessions::{SessionLimits, Terms},
     trust::{Policy, PolicyError, Refusal},
 };
 
@@ -32,8 +34,22 @@ pub struct Service {
     pub metrics: Arc<ListenerMetrics>,
     /// How long its connections may do what.
     pub limits: SessionLimits,
+    /// How long a connection that has lost its authorisation may go on where it drains.
+    pub drain_timeout: Duration,
     /// Whether a line is logged for each connection that ends.
     pub log_connections: bool,
+}
+
+impl Service {
+    /// What its live connections are held to, from the beginning on and whenever it changes.
+    pub fn terms(&self) -> Terms {
+        Terms {
+            policy: self.policy.clone(),
+            enforce: self.config.enforce,
+            drain_timeout: self.drain_timeout,
+            metrics: self.metrics.clone(),
+        }
+    }
 }
 
 /// One generation of the configuration.
@@ -45,6 +61,10 @@ pub struct Generation {
     pub config: Arc<Config>,
     /// Its listeners, in the order of the configuration.
     pub services: Vec<Arc<Service>>,
+    /// The CRLs of each trust profile.
+    pub stores: Stores,
+    /// What the files of CRLs looked like when they were read.
+    pub crl_stamps: Stamps,
 }
 
 /// A valid configuration that can't be served; each is a gap in the configuration's checks.
@@ -69,17 +89,24 @@ pub enum GenerationError {
 }
 
 impl Generation {
-    /// Makes everything that `config` names, and nothing that is visible outside yet.
+    /// Makes everything that `config` names, and nothing that is visible outside yet. Its CRLs
+    /// begin with what is known `before`; what is odd about them is added to the warnings.
     ///
     /// # Errors
     /// The first listener that can't be served.
     pub fn new(
         number: u64,
-        config: Config,
+        mut config: Config,
         metrics: &Metrics,
         tickets: &Arc<dyn ProducesTickets>,
         usage: &Arc<Usage>,
+        before: crls::Before<'_>,
     ) -> Result<Self, GenerationError> {
+        // The stores have them from here on: a configuration outlives many a CRL.
+        let loaded = std::mem::take(&mut config.crls);
+        let crls::Made { stores, stamps: crl_stamps, warnings } =
+            crls::make(&config, loaded, before, UnixTime::now());
+        config.warnings.extend(warnings);
         let refusals: Vec<_> = Refusal::ALL.iter().map(|reason| reason.as_str()).collect();
         let backends: BTreeMap<_, _> = config
             .backends
@@ -95,7 +122,6 @@ impl Generation {
             half_open: config.limits.half_open_timeout,
             lifetime: config.limits.max_lifetime,
         };
-        let stores = Stores::off(config.trust.keys());
         let quotas = Quotas::new(usage, &config);
         let mut services = Vec::new();
         for listener in &config.listeners {
@@ -104,7 +130,8 @@ impl Generation {
                     GenerationError::Policy { listener: listener.name.clone(), error }
                 })?;
             let policy = Arc::new(policy);
-            let tls = handshake::server_config(listener, &policy, tickets)
+            let session_age = config.limits.max_session_age;
+            let tls = handshake::server_config(listener, &policy, tickets, session_age)
                 .map_err(|error| GenerationError::Tls { listener: listener.name.clone(), error })?;
             services.push(Arc::new(Service {
                 config: listener.clone(),
@@ -114,9 +141,10 @@ impl Generation {
                 backend: backends[&listener.backend.name].clone(),
                 metrics: Arc::new(ListenerMetrics::new(metrics, &listener.name, &refusals)),
                 limits,
+                drain_timeout: config.limits.drain_timeout,
                 log_connections: config.log.connections,
             }));
         }
-        Ok(Self { number, config: Arc::new(config), services })
+        Ok(Self { number, config: Arc::new(config), services, stores, crl_stamps })
     }
 }

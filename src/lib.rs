@@ -9,7 +9,7 @@
 //! sockets ([`listener`]). A [`connection`] is the story of one client: [`handshake`] with
 //! rustls, the pure decision of [`trust`] about who it is (with the CRLs of [`revocation`]), a
 //! dial of its [`backend`] (which takes the [`trust::Permit`]), and the [`relay`], whose bytes
-//! pass through our own [`record`] layer. [`quota`] holds each peer set to its limits,
+//! pass through our own [`record`] layer. [`quota`] holds each peer set to its limits, and
 //! [`sessions`] knows every live connection and ends those whose time is up.
 //! [`metrics`], the [`journal`] and [`admin`] tell the operator what happened.
 //!
@@ -24,6 +24,7 @@ pub mod backend;
 pub mod cli;
 pub mod config;
 pub mod connection;
+pub mod crls;
 pub mod demo;
 pub mod generation;
 pub mod handshake;

@@ -99,8 +99,8 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("handshake", &["config", "metrics", "record", "ring", "trust"]),
     ("backend", &["config", "metrics", "ring", "sessions", "trust"]),
     ("relay", &["metrics", "record", "ring", "sessions"]),
+    ("sessions", &["config", "metrics", "ring", "trust"]),
     ("trust", &["config", "name", "revocation"]),
-    ("sessions", &["metrics", "ring"]),
     ("process", &["metrics"]),
     ("quota", &["config"]),
     ("config", &["name"]),
@@ -121,6 +121,7 @@ const TAKEN: &[(&str, &str, &[&str])] = &[
     ("handshake", "trust", &["Identity", "Permit", "Policy", "Refusal", "Refused"]),
     ("handshake", "record", &["RecordLayer", "Side", "TrafficSecretsCapture"]),
     ("backend", "trust", &["Permit"]),
+    ("sessions", "trust", &["Permit", "Policy", "Refusal", "Refused"]),
     ("listener", "worker", &["Worker"]),
     ("connection", "worker", &["Worker"]),
 ];

@@ -6,6 +6,7 @@ mod federation;
 mod listeners;
 mod peers;
 mod pki;
+mod revocation;
 mod sections;
 
 use std::path::Path;

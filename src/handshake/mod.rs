@@ -19,7 +19,6 @@ pub use config::{server_config, ticket_encryption};
 pub use failure::Failure;
 
 use preamble::NotTls;
-pub use tickets::MAX_SESSION_AGE;
 
 use failure::End;
 use machine::{Machine, Step};
@@ -100,17 +99,21 @@ impl Established {
 /// Shakes hands on a connection that was just accepted. There is no time-out here: whoever
 /// watches the connection cancels its socket.
 ///
+/// The handshake may take as long as others change their minds: `confirm` gets what was decided
+/// in it when it is over, and has the last word. `None` is a connection that was ended meanwhile.
+///
 /// # Errors
 /// Why it failed; the alert, if one is due, has been written to the socket as far as it takes it.
 pub async fn perform(
     client: &Rc<Socket>,
     config: &Arc<ServerConfig>,
     policy: &Policy,
+    confirm: impl FnOnce(Permit) -> Result<Permit, Option<Refused>>,
 ) -> Result<Established, Failure> {
     let mut machine =
         Machine::new(config.clone()).map_err(|error| Failure::internal(error.to_string()))?;
     let concluded = match drive(client, &mut machine).await {
-        Ok(()) => conclude(machine, policy),
+        Ok(()) => conclude(machine, policy, confirm),
         Err(end) => Err(Failure::describe(end, machine)),
     };
     if let Err(failure) = &concluded {
@@ -168,7 +171,11 @@ async fn read(client: &Rc<Socket>, machine: &mut Machine) -> Result<(), End> {
 
 /// Takes the connection over from rustls, and decides about a client that showed no certificate
 /// in this handshake: an anonymous one, or one that resumed a session.
-fn conclude(mut machine: Machine, policy: &Policy) -> Result<Established, Failure> {
+fn conclude(
+    mut machine: Machine,
+    policy: &Policy,
+    confirm: impl FnOnce(Permit) -> Result<Permit, Option<Refused>>,
+) -> Result<Established, Failure> {
     let mut facts = Facts::of(&mut machine);
     let certificates = machine.connection.peer_certificates().unwrap_or_default();
     let decision = match (machine.context.as_mut().and_then(|c| c.decision.take()), certificates) {
@@ -192,7 +199,7 @@ fn conclude(mut machine: Machine, policy: &Policy) -> Result<Established, Failur
         .map_err(|error| Failure::internal(error.to_string()))?;
     let mut record = RecordLayer::new(Side::Server, agreed.cipher_suite, extracted, secrets.take())
         .map_err(|error| Failure::internal(error.to_string()))?;
-    match decision {
+    match decision.map_err(Some).and_then(confirm) {
         Ok(permit) => Ok(Established {
             permit,
             agreed,
@@ -204,7 +211,8 @@ fn conclude(mut machine: Machine, policy: &Policy) -> Result<Established, Failur
             resumption: facts.resumption,
             verification: facts.verification,
         }),
-        Err(refused) => {
+        Err(None) => Err(Failure { facts, ..Failure::ended() }),
+        Err(Some(refused)) => {
             // Without an alert the client just sees the connection end.
             let _ = record.write_fatal_alert(refused.reason.alert(), &mut ticket);
             Err(Failure { facts, farewell: ticket, ..Failure::refused(refused) })

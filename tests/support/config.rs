@@ -86,6 +86,7 @@ pub struct Config {
     admin: SocketAddr,
     names: Vec<String>,
     blocked: Vec<String>,
+    revocation: String,
     trust: String,
     backends: String,
     listeners: Vec<Listener>,
@@ -102,6 +103,7 @@ impl Config {
             admin: (Ipv4Addr::LOCALHOST, free_port()).into(),
             names: vec![Pki::CLIENT.into()],
             blocked: vec![Pki::BLOCKED.into()],
+            revocation: "revocation = \"off\"".into(),
             trust: String::new(),
             backends: String::new(),
             listeners: Vec::new(),
@@ -158,6 +160,24 @@ impl Config {
         self
     }
 
+    /// Lines about revocation for `[trust.contoso]`, instead of `revocation = "off"`.
+    pub fn revocation(mut self, lines: &str) -> Self {
+        self.revocation = lines.into();
+        self
+    }
+
+    /// The names that are blocked, instead of [`Pki::BLOCKED`].
+    pub fn blocked_names(mut self, names: &[&str]) -> Self {
+        self.blocked = names.iter().map(|&name| name.into()).collect();
+        self
+    }
+
+    /// Every listener with a line more of TOML.
+    pub fn listener_toml(mut self, line: &str) -> Self {
+        self.listeners = self.listeners.into_iter().map(|listener| listener.toml(line)).collect();
+        self
+    }
+
     /// Lines more for `[trust.contoso]`.
     pub fn trust_toml(mut self, lines: &str) -> Self {
         self.trust.push_str(lines);
@@ -208,13 +228,14 @@ impl Config {
 
     /// The file's content.
     pub fn text(&self) -> String {
-        let Self { admin, names, blocked, trust, backends, limits, log, raw, .. } = self;
+        let Self { admin, names, blocked, revocation, trust, backends, limits, log, raw, .. } =
+            self;
         let mut text = format!(
             "[admin]\nlisten = \"{admin}\"\n\n\
              [log]\n{log}\n\
              [limits]\n{limits}\n\
              [trust.contoso]\nca = [\"ca.pem\"]\nnames = [\"*.contoso.test\"]\n\
-             revocation = \"off\"\n{trust}\n\
+             {revocation}\n{trust}\n\
              [peers.clients]\ntrust = \"contoso\"\nnames = {names:?}\nblocked = {blocked:?}\n\n\
              {backends}"
         );
