@@ -12,6 +12,7 @@ use countersign::{
     config::Config,
     handshake::{self, server_config, ticket_encryption},
     pki::{Authority, Identity, KeyType, Spec, Validity},
+    revocation::Stores,
     trust::Policy,
 };
 use criterion::{Criterion, criterion_group, criterion_main};
@@ -75,8 +76,16 @@ backend = "app"
         );
         let config = Config::load(&folder.path().join("countersign.toml")).unwrap();
         let listener = &config.listeners[0];
-        let policy = Arc::new(Policy::new(listener.client_auth, &listener.peers).unwrap());
-        let server = server_config(listener, &policy, None, &ticket_encryption().unwrap()).unwrap();
+        let stores = Stores::off(config.trust.keys());
+        let policy = Arc::new(Policy::new(listener.client_auth, &listener.peers, &stores).unwrap());
+        let server = server_config(
+            listener,
+            &policy,
+            None,
+            &ticket_encryption().unwrap(),
+            config.limits.max_session_age,
+        )
+        .unwrap();
         Self { ca, client, server }
     }
 

@@ -30,6 +30,9 @@ fn full(certificate: &[u8]) -> Header<'_> {
             key_alg: Some("RSA2048"),
             certificate: Some(certificate),
         }),
+        matched_name: Some("fe01.contoso.test"),
+        peer_set: Some("frontends"),
+        profile: Some("contoso"),
     }
 }
 

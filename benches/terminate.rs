@@ -14,6 +14,9 @@
 //! medians over the rounds and every sample go to `bench-results/DATE-HOST.json`, tables to
 //! `bench-results/DATE-HOST.md`, plots to `bench-results/DATE-HOST-*.svg`.
 //!
+//! The `floor` is no terminator but a plain TCP relay: what the same connections and bytes cost
+//! without TLS.
+//!
 //! Servers are looked for where Debian has them; `COUNTERSIGN_BIN` and `COUNTERSIGN_BENCH_NGINX`,
 //! `_HAPROXY`, `_STUNNEL` and `_HITCH` name other programs.
 
@@ -31,10 +34,12 @@ use peers::{
     results::{Results, Series},
     rows::{Load, Row, Scale},
     site::{Placement, Site},
+    throughput,
 };
 use rustix::process::{Resource, getrlimit, setrlimit};
 
 #[derive(Debug, Parser)]
+#[command(version)]
 struct Options {
     /// How often each server is started and measured
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=100))]
@@ -65,6 +70,10 @@ struct Options {
     #[arg(long)]
     smoke: bool,
 
+    /// Serve as the plain TCP relay, by the routes of this file
+    #[arg(long, hide = true)]
+    floor: Option<PathBuf>,
+
     /// What `cargo bench` adds
     #[arg(long, hide = true)]
     bench: bool,
@@ -77,7 +86,11 @@ fn main() -> ExitCode {
         println!("skipped: run it with `cargo bench --bench terminate`");
         return ExitCode::SUCCESS;
     }
-    match measure(&options) {
+    let done = match &options.floor {
+        Some(routes) => peers::floor::serve(routes).map_err(BenchError::io("the plain relay")),
+        None => measure(&options),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("terminate: {error}");
@@ -123,6 +136,9 @@ fn measure(options: &Options) -> Result<(), BenchError> {
             }
         }
     }
+    let throughput = throughput::measure(&options.cipher);
+    throughput::check(&throughput)?;
+    results.set_throughput(throughput);
     println!("{}", results.markdown());
     // Writing is a part of what has to work.
     let scratch = tempfile::tempdir().map_err(BenchError::io("a temporary folder"))?;

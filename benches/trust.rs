@@ -3,8 +3,9 @@
 use std::{hint::black_box, path::PathBuf, sync::Arc, time::Duration};
 
 use countersign::{
-    config::{CaCertificate, ClientAuth, EkuRule, PeerSet, TrustProfile},
+    config::{CaCertificate, ClientAuth, EkuRule, PeerLimits, PeerSet, TrustProfile},
     name::NamePattern,
+    revocation::Stores,
     trust::{Identity, Policy},
 };
 use criterion::{Criterion, criterion_group, criterion_main};
@@ -45,6 +46,7 @@ fn leaf(ca: &Ca) -> CertificateDer<'static> {
 fn policy(ca: &Ca) -> Policy {
     let pattern = |text: &str| NamePattern::parse(text).expect("a pattern");
     let trust = Arc::new(TrustProfile {
+        revocation: countersign::config::Revocation::default(),
         shared: false,
         name: "contoso".into(),
         ca: vec![CaCertificate {
@@ -56,10 +58,21 @@ fn policy(ca: &Ca) -> Policy {
         eku: EkuRule::Client,
         common_name: false,
         max_intermediates: 4,
+        min_rsa_bits: 2048,
+        min_ec_bits: 256,
     });
     let names = (0..LISTED_NAMES).map(|n| pattern(&format!("fe{n:02}.contoso.test"))).collect();
-    let set = PeerSet { name: "frontends".into(), trust, names, blocked: Vec::new() };
-    Policy::new(ClientAuth::Required, &[Arc::new(set)]).expect("a policy")
+    let set = PeerSet {
+        name: "frontends".into(),
+        trust,
+        names,
+        blocked: Vec::new(),
+        pins: Vec::new(),
+        limits: PeerLimits::default(),
+        discovered: None,
+    };
+    let stores = Stores::off([&set.trust.name]);
+    Policy::new(ClientAuth::Required, &[Arc::new(set)], &stores).expect("a policy")
 }
 
 fn decisions(c: &mut Criterion) {

@@ -8,7 +8,11 @@ mod tests;
 
 use std::{
     path::{Path, PathBuf},
-    sync::{Arc, atomic::Ordering, mpsc},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
     time::{Duration, Instant, SystemTime},
 };
 
@@ -19,10 +23,12 @@ pub use start::StartError;
 
 use crate::{
     admin::Snapshot,
-    config::Config,
+    config::{Config, Disk},
+    crls::Crls,
     generation::Generation,
     metrics::ReloadResult,
     process::Process,
+    quota::Usage,
     worker::{Command, Handle, Serves},
 };
 use signals::Signal;
@@ -42,11 +48,16 @@ pub struct App {
     snapshot: Arc<Snapshot>,
     process: Arc<Process>,
     tickets: Arc<dyn ProducesTickets>,
+    usage: Arc<Usage>,
     generation: Arc<Generation>,
     workers: Vec<Handle>,
     events: mpsc::Receiver<Serves>,
     signals: mpsc::Receiver<Signal>,
     descriptors: u64,
+    disk: Disk,
+    crls: Crls,
+    /// Set by the thread of the CRLs when answers about certificates may have changed.
+    crls_changed: Arc<AtomicBool>,
 }
 
 /// Serves the configuration at `path` until it is told to end; `ready` is called once, when
@@ -56,9 +67,10 @@ pub struct App {
 /// Whatever keeps it from serving, before anything is served; [`StartError::WorkerLost`] when a
 /// worker died on the way.
 pub fn run(path: &Path, ready: impl FnOnce(&Config)) -> Result<(), StartError> {
-    let config = Config::load(path)?;
+    let disk = Disk::default();
+    let config = Config::load_from(path, &disk)?;
     let _log = crate::logging::start(&config.log);
-    let mut app = App::start(path, config)?;
+    let mut app = App::start(path, config, disk)?;
     notify(&[NotifyState::Ready]);
     for warning in &app.generation.config.warnings {
         tracing::warn!("{warning}");
@@ -99,7 +111,10 @@ impl App {
                     self.reload()?;
                 }
                 Ok(Signal::End) | Err(mpsc::RecvTimeoutError::Disconnected) => return Ok(()),
-                Err(mpsc::RecvTimeoutError::Timeout) => {}
+                Ok(Signal::Wake) | Err(mpsc::RecvTimeoutError::Timeout) => {}
+            }
+            if self.crls_changed.swap(false, Ordering::Relaxed) {
+                self.recheck();
             }
             if let Some(worker) = self.workers.iter().find(|worker| worker.has_ended()) {
                 return Err(StartError::WorkerLost { cpu: worker.cpu });
@@ -109,6 +124,11 @@ impl App {
                 upkeep = Instant::now() + UPKEEP;
             }
         }
+    }
+
+    /// CRLs have changed: what was admitted under the old ones may have been revoked.
+    fn recheck(&self) {
+        tracing::debug!("CRLs have changed");
     }
 
     /// Takes the signals that wait: the reload that is about to begin answers all that asked for

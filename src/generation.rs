@@ -1,15 +1,19 @@
 //! One generation of the configuration, ready to serve; replaced whole by a reload.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use rustls::{ServerConfig, server::ProducesTickets};
+use rustls_pki_types::UnixTime;
 
 use crate::{
     backend::Backend,
     config::{Config, Listener},
+    crls::{self, Stamps},
     handshake,
     metrics::{BackendMetrics, ListenerMetrics, Metrics},
-    sessions::SessionLimits,
+    quota::{Quotas, Usage},
+    revocation::Stores,
+    sessions::{SessionLimits, Terms},
     shadow::{Candidate, Shadow},
     trust::{Policy, PolicyError, Refusal},
 };
@@ -25,14 +29,30 @@ pub struct Service {
     pub shadow: Option<Arc<Shadow>>,
     /// rustls' configuration.
     pub tls: Arc<ServerConfig>,
+    /// How much each peer set may use.
+    pub quotas: Arc<Quotas>,
     /// Where plaintext goes.
     pub backend: Arc<Backend>,
     /// Where it is counted.
     pub metrics: Arc<ListenerMetrics>,
     /// How long its connections may do what.
     pub limits: SessionLimits,
+    /// How long a connection that has lost its authorisation may go on where it drains.
+    pub drain_timeout: Duration,
     /// Whether a line is logged for each connection that ends.
     pub log_connections: bool,
+}
+
+impl Service {
+    /// What its live connections are held to, from the beginning on and whenever it changes.
+    pub fn terms(&self) -> Terms {
+        Terms {
+            policy: self.policy.clone(),
+            enforce: self.config.enforce,
+            drain_timeout: self.drain_timeout,
+            metrics: self.metrics.clone(),
+        }
+    }
 }
 
 /// One generation of the configuration.
@@ -44,6 +64,12 @@ pub struct Generation {
     pub config: Arc<Config>,
     /// Its listeners, in the order of the configuration.
     pub services: Vec<Arc<Service>>,
+    /// The CRLs of each trust profile.
+    pub stores: Stores,
+    /// The CRLs of each trust profile of the candidate, if one is tried.
+    pub candidate_stores: Stores,
+    /// What the files of CRLs looked like when they were read, those of the candidate included.
+    pub crl_stamps: Stamps,
 }
 
 /// A valid configuration that can't be served; each is a gap in the configuration's checks.
@@ -59,7 +85,7 @@ pub enum GenerationError {
     },
     /// The trust profiles of a listener of the candidate don't make a policy.
     #[error("the candidate {}: listener {listener}: {error}", file.display())]
-    Shadow {
+    Candidate {
         /// The candidate's file.
         file: PathBuf,
         /// The listener's name.
@@ -78,16 +104,36 @@ pub enum GenerationError {
 }
 
 impl Generation {
-    /// Makes everything that `config` names, and nothing that is visible outside yet.
+    /// Makes everything that `config` names, and nothing that is visible outside yet. Its CRLs
+    /// begin with what is known `before`; what is odd about them is added to the warnings.
     ///
     /// # Errors
     /// The first listener that can't be served.
     pub fn new(
         number: u64,
-        config: Config,
+        mut config: Config,
         metrics: &Metrics,
         tickets: &Arc<dyn ProducesTickets>,
+        usage: &Arc<Usage>,
+        before: crls::Before<'_>,
     ) -> Result<Self, GenerationError> {
+        // The stores have them from here on: a configuration outlives many a CRL.
+        let loaded = std::mem::take(&mut config.crls);
+        let crls::Made { stores, stamps: mut crl_stamps, warnings } =
+            crls::make(&config, loaded, before, UnixTime::now());
+        config.warnings.extend(warnings);
+        let mut candidate_stores = Stores::default();
+        if let Some(candidate) = &mut config.shadow {
+            let loaded = std::mem::take(&mut candidate.crls);
+            // What is fetched for the profiles that serve is there for their namesakes at once.
+            let before = crls::Before { stores: Some(&stores), ..before };
+            let made = crls::make(candidate, loaded, before, UnixTime::now());
+            let file = candidate.source.display();
+            let warnings = made.warnings.iter().map(|warning| format!("{file}: {warning}"));
+            config.warnings.extend(warnings);
+            crl_stamps.extend(made.stamps);
+            candidate_stores = made.stores;
+        }
         let refusals: Vec<_> = Refusal::ALL.iter().map(|reason| reason.as_str()).collect();
         let backends: BTreeMap<_, _> = config
             .backends
@@ -103,47 +149,66 @@ impl Generation {
             half_open: config.limits.half_open_timeout,
             lifetime: config.limits.max_lifetime,
         };
+        let quotas = Quotas::new(usage, &config);
+        let candidate = config.shadow.as_deref();
+        let candidate = candidate.map(|config| Tried { config, stores: &candidate_stores });
         let mut services = Vec::new();
         for listener in &config.listeners {
-            let policy = Policy::new(listener.client_auth, &listener.peers).map_err(|error| {
-                GenerationError::Policy { listener: listener.name.clone(), error }
-            })?;
+            let policy =
+                Policy::new(listener.client_auth, &listener.peers, &stores).map_err(|error| {
+                    GenerationError::Policy { listener: listener.name.clone(), error }
+                })?;
             let policy = Arc::new(policy);
             let counters = Arc::new(ListenerMetrics::new(metrics, &listener.name, &refusals));
-            let shadow = config.shadow.as_deref();
-            let shadow = shadow.map(|other| shadow_of(other, listener, &counters)).transpose()?;
-            let tls = handshake::server_config(listener, &policy, shadow.as_ref(), tickets)
-                .map_err(|error| GenerationError::Tls { listener: listener.name.clone(), error })?;
+            let shadow = candidate.as_ref().map(|it| it.shadow_of(listener, &counters));
+            let shadow = shadow.transpose()?.map(Arc::new);
+            let session_age = config.limits.max_session_age;
+            let tls =
+                handshake::server_config(listener, &policy, shadow.as_ref(), tickets, session_age)
+                    .map_err(|error| GenerationError::Tls {
+                        listener: listener.name.clone(),
+                        error,
+                    })?;
             services.push(Arc::new(Service {
                 config: listener.clone(),
                 policy,
                 shadow,
                 tls,
+                quotas: quotas.clone(),
                 backend: backends[&listener.backend.name].clone(),
                 metrics: counters,
                 limits,
+                drain_timeout: config.limits.drain_timeout,
                 log_connections: config.log.connections,
             }));
         }
-        Ok(Self { number, config: Arc::new(config), services })
+        let config = Arc::new(config);
+        Ok(Self { number, config, services, stores, candidate_stores, crl_stamps })
     }
 }
 
-/// What the candidate makes of the clients of a listener: those of its own listener of that name.
-fn shadow_of(
-    candidate: &Config,
-    listener: &Listener,
-    metrics: &Arc<ListenerMetrics>,
-) -> Result<Arc<Shadow>, GenerationError> {
-    let namesake = candidate.listeners.iter().find(|other| other.name == listener.name);
-    let other = namesake
-        .map(|other| {
-            let policy = Policy::new(other.client_auth, &other.peers).map_err(|error| {
-                let (file, listener) = (candidate.source.clone(), other.name.clone());
-                GenerationError::Shadow { file, listener, error }
+/// A candidate configuration with its CRLs.
+struct Tried<'c> {
+    config: &'c Config,
+    stores: &'c Stores,
+}
+
+impl Tried<'_> {
+    /// What it makes of the clients of a listener: those of its own listener of that name.
+    fn shadow_of(
+        &self,
+        listener: &Listener,
+        metrics: &Arc<ListenerMetrics>,
+    ) -> Result<Shadow, GenerationError> {
+        let namesake = self.config.listeners.iter().find(|other| other.name == listener.name);
+        let candidate = namesake.map(|other| {
+            let policy = Policy::new(other.client_auth, &other.peers, self.stores);
+            let policy = policy.map_err(|error| {
+                let (file, listener) = (self.config.source.clone(), other.name.clone());
+                GenerationError::Candidate { file, listener, error }
             })?;
             Ok(Candidate { client_auth: other.client_auth, policy })
-        })
-        .transpose()?;
-    Ok(Arc::new(Shadow::new(&listener.name, other, metrics)))
+        });
+        Ok(Shadow::new(&listener.name, candidate.transpose()?, metrics))
+    }
 }

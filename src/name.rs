@@ -10,6 +10,7 @@
 //! [`NamePattern::overlaps`] exact instead of a guess.
 
 mod dns;
+mod index;
 mod ip;
 #[cfg(test)]
 mod tests;
@@ -18,6 +19,7 @@ mod uri;
 use std::{fmt, net::IpAddr};
 
 pub use dns::DnsName;
+pub use index::PatternIndex;
 use ip::Network;
 pub use uri::UriName;
 
@@ -32,6 +34,7 @@ pub use uri::UriName;
 /// | `scheme:rest` | this URI |
 /// | `192.0.2.7`, `2001:db8::7` | this address |
 /// | `192.0.2.0/24`, `2001:db8::/32` | any address of the network |
+/// | `*` | any DNS name; where it may stand at all |
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct NamePattern(Pattern);
 
@@ -40,6 +43,8 @@ enum Pattern {
     Dns(DnsName),
     /// Every DNS name with this one as its parent or a further ancestor.
     DnsBelow(DnsName),
+    /// Every DNS name.
+    AnyDns,
     Uri(UriName),
     /// Every SPIFFE ID that starts with this, which ends in a slash, and goes on.
     SpiffeBelow(Box<str>),
@@ -70,6 +75,10 @@ impl NamePattern {
         Ok(Self(pattern))
     }
 
+    /// Any DNS name; written `*`. [`parse`](Self::parse) doesn't take it: few lists of names may
+    /// hold it.
+    pub const ANY_DNS: Self = Self(Pattern::AnyDns);
+
     /// Whether every name that `self` matches is matched by `other` too.
     pub fn is_within(&self, other: &Self) -> bool {
         match (&self.0, &other.0) {
@@ -77,6 +86,7 @@ impl NamePattern {
             (Pattern::DnsBelow(inner), Pattern::DnsBelow(outer)) => {
                 inner == outer || inner.is_below(outer)
             }
+            (Pattern::Dns(_) | Pattern::DnsBelow(_), Pattern::AnyDns) => true,
             (Pattern::Uri(uri), Pattern::SpiffeBelow(prefix)) => uri.is_below(prefix),
             (Pattern::SpiffeBelow(inner), Pattern::SpiffeBelow(outer)) => {
                 inner.starts_with(&**outer)
@@ -104,6 +114,7 @@ impl NamePattern {
             (Pattern::DnsBelow(base), PeerName::DnsWildcard(parent)) => {
                 parent == base || parent.is_below(base)
             }
+            (Pattern::AnyDns, PeerName::Dns(_) | PeerName::DnsWildcard(_)) => true,
             (Pattern::Uri(listed), PeerName::Uri(uri)) => listed == uri,
             (Pattern::SpiffeBelow(prefix), PeerName::Uri(uri)) => uri.is_below(prefix),
             (Pattern::Network(network), PeerName::Ip(address)) => network.contains(*address),
@@ -127,6 +138,7 @@ impl fmt::Display for NamePattern {
         match &self.0 {
             Pattern::Dns(name) => name.fmt(f),
             Pattern::DnsBelow(base) => write!(f, "*.{base}"),
+            Pattern::AnyDns => f.write_str("*"),
             Pattern::Uri(uri) => uri.fmt(f),
             Pattern::SpiffeBelow(prefix) => write!(f, "{prefix}*"),
             Pattern::Network(network) => network.fmt(f),

@@ -45,6 +45,7 @@ impl Peer {
                     text: hitch(pki, route),
                 })
                 .collect(),
+            Self::Floor => file("routes", floor(routes)),
         }
     }
 
@@ -205,4 +206,11 @@ ocsp-dir = \"\"
 ",
         pki.server_with_key, pki.ca
     )
+}
+
+/// As [`super::floor::serve`] reads it.
+fn floor(routes: &[Route]) -> String {
+    let line =
+        |route: &Route| format!("127.0.0.1:{} 127.0.0.1:{}\n", route.port, route.backend_port);
+    routes.iter().map(line).collect()
 }

@@ -1,11 +1,22 @@
 //! The servers that are compared, and what it takes to run them.
 
 pub(crate) mod config;
+pub(crate) mod floor;
 pub(crate) mod pki;
 pub(crate) mod plots;
 pub(crate) mod results;
 pub(crate) mod rows;
 pub(crate) mod site;
+pub(crate) mod throughput;
+
+// The record layer's tests know how to connect it to rustls.
+#[path = "../../tests/record_layer/offline.rs"]
+#[allow(dead_code, reason = "tests use the rest")]
+#[allow(clippy::unwrap_used, clippy::cast_possible_truncation, reason = "tests may panic")]
+mod offline;
+#[path = "../../tests/record_layer/rustls_peer.rs"]
+#[allow(dead_code, clippy::unwrap_used, reason = "as above")]
+mod rustls_peer;
 
 use std::{
     fmt, io,
@@ -29,6 +40,8 @@ pub(crate) enum Peer {
     Stunnel,
     /// hitch.
     Hitch,
+    /// No terminator: a plain TCP relay on countersign's sockets, which this program is itself.
+    Floor,
 }
 
 /// Why nothing was measured.
@@ -72,8 +85,8 @@ impl BenchError {
 }
 
 impl Peer {
-    const ALL: [Self; 5] =
-        [Self::Countersign, Self::Nginx, Self::Haproxy, Self::Stunnel, Self::Hitch];
+    const ALL: [Self; 6] =
+        [Self::Countersign, Self::Nginx, Self::Haproxy, Self::Stunnel, Self::Hitch, Self::Floor];
 
     /// Those whose program is there; says on standard error which are not.
     pub(crate) fn installed() -> Vec<Self> {
@@ -94,7 +107,13 @@ impl Peer {
             Self::Haproxy => "haproxy",
             Self::Stunnel => "stunnel",
             Self::Hitch => "hitch",
+            Self::Floor => "floor",
         }
+    }
+
+    /// Whether the client speaks TLS to it.
+    pub(crate) fn speaks_tls(self) -> bool {
+        self != Self::Floor
     }
 
     /// The environment variable that names another program.
@@ -105,6 +124,7 @@ impl Peer {
             Self::Haproxy => "COUNTERSIGN_BENCH_HAPROXY",
             Self::Stunnel => "COUNTERSIGN_BENCH_STUNNEL",
             Self::Hitch => "COUNTERSIGN_BENCH_HITCH",
+            Self::Floor => "COUNTERSIGN_BENCH_FLOOR",
         }
     }
 
@@ -118,6 +138,7 @@ impl Peer {
                 Self::Haproxy => "/usr/sbin/haproxy".into(),
                 Self::Stunnel => "/usr/bin/stunnel4".into(),
                 Self::Hitch => "/usr/sbin/hitch".into(),
+                Self::Floor => std::env::current_exe().unwrap_or_default(),
             },
             PathBuf::from,
         )
@@ -132,6 +153,7 @@ impl Peer {
             Self::Haproxy => command.arg("-db").arg("-f").arg(config),
             Self::Stunnel => command.arg(config),
             Self::Hitch => command.arg("--config").arg(config),
+            Self::Floor => command.args(["--bench", "--floor"]).arg(config),
         };
         command
     }
@@ -139,7 +161,7 @@ impl Peer {
     /// What it calls itself, with the TLS library where it names one.
     pub(crate) fn version(self) -> String {
         let text = self.about(&[match self {
-            Self::Countersign => "--version",
+            Self::Countersign | Self::Floor => "--version",
             Self::Nginx | Self::Hitch => "-V",
             Self::Haproxy => "-vv",
             Self::Stunnel => "-version",

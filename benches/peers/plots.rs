@@ -13,10 +13,13 @@ use super::{
     BenchError, Peer,
     results::{Results, Series, digits},
     rows::{Line, QUANTILES, Row, rss_name},
+    throughput::Throughput,
 };
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 type Drawn = Result<(), Box<dyn std::error::Error>>;
+/// A line's name, colour and points.
+type Curve<'a> = (&'a str, RGBColor, Vec<(f64, f64)>);
 
 const WIDTH: u32 = 960;
 const MARGIN: i32 = 16;
@@ -66,6 +69,9 @@ pub(crate) fn draw(
     if results.rows().contains(&Row::Beside) {
         plot("latency", CHART_HEIGHT, &|area| latency(results, area))?;
     }
+    if !results.throughput().is_empty() {
+        plot("throughput", CHART_HEIGHT, &|area| throughput(results, area))?;
+    }
     Ok(files)
 }
 
@@ -92,6 +98,7 @@ fn colour(peer: Peer) -> RGBColor {
         Peer::Haproxy => RGBColor(0xe6, 0x9f, 0x00),
         Peer::Stunnel => RGBColor(0xcc, 0x79, 0xa7),
         Peer::Hitch => RGBColor(0x8c, 0x8c, 0x8c),
+        Peer::Floor => RGBColor(0xcc, 0xcc, 0xcc),
     }
 }
 
@@ -158,7 +165,7 @@ fn memory(results: &Results, area: &Area<'_>) -> Drawn {
     };
     let last = |peer: Peer| series(peer).last().map_or(f64::INFINITY, |point| point.1);
     let mut others: Vec<_> =
-        results.peers().iter().copied().filter(|peer| *peer != Peer::Countersign).collect();
+        results.peers().iter().copied().filter(|peer| is_other_terminator(*peer)).collect();
     others.sort_by(|a, b| last(*a).total_cmp(&last(*b)));
     others.truncate(BEST_PEERS);
     let own = results.peers().iter().copied().filter(|peer| *peer == Peer::Countersign);
@@ -183,7 +190,7 @@ fn memory(results: &Results, area: &Area<'_>) -> Drawn {
         .x_desc("idle connections")
         .y_desc("MB")
         .draw()?;
-    lines(&mut chart, shown)
+    lines(&mut chart, named(shown))
 }
 
 /// The quantiles of the round trips beside downloads, on a logarithmic scale.
@@ -222,7 +229,50 @@ fn latency(results: &Results, area: &Area<'_>) -> Drawn {
         .x_desc("quantile")
         .y_desc("µs, logarithmic")
         .draw()?;
+    lines(&mut chart, named(shown))
+}
+
+fn named(shown: Vec<(Peer, Vec<(f64, f64)>)>) -> Vec<Curve<'static>> {
+    shown.into_iter().map(|(peer, points)| (peer.name(), colour(peer), points)).collect()
+}
+
+/// What the record layers seal by size of record.
+fn throughput(results: &Results, area: &Area<'_>) -> Drawn {
+    let points = results.throughput();
+    let of = |figure: fn(&Throughput) -> f64| {
+        (0_u32..).zip(points).map(|(place, point)| (f64::from(place), figure(point))).collect()
+    };
+    let shown: Vec<Curve<'_>> = vec![
+        ("countersign", colour(Peer::Countersign), of(|point| point.countersign)),
+        ("rustls", colour(Peer::Haproxy), of(|point| point.rustls)),
+    ];
+    let all = shown.iter().flat_map(|(_, _, points)| points).map(|point| point.1);
+    let highest = all.fold(1.0, f64::max);
+    let last = (1..points.len()).fold(0.0, |place, _| place + 1.0);
+    let mut chart = ChartBuilder::on(area)
+        .caption("Records sealed in memory on one CPU", text(17))
+        .margin(MARGIN)
+        .x_label_area_size(44)
+        .y_label_area_size(64)
+        .build_cartesian_2d(-0.2..last + 0.2, 0.0..highest * 1.3)?;
+    chart
+        .configure_mesh()
+        .light_line_style(WHITE)
+        .bold_line_style(FAINT)
+        .label_style(text(13))
+        .x_labels(points.len())
+        .x_label_formatter(&|place| {
+            let named = (0_u32..).zip(points).find(|(n, _)| (f64::from(*n) - place).abs() < 0.01);
+            named.map_or_else(String::new, |(_, point)| point.length.to_string())
+        })
+        .x_desc("bytes of plaintext in a record")
+        .y_desc("GB a second")
+        .draw()?;
     lines(&mut chart, shown)
+}
+
+fn is_other_terminator(peer: Peer) -> bool {
+    !matches!(peer, Peer::Countersign | Peer::Floor)
 }
 
 fn highest(series: &[(Peer, Vec<(f64, f64)>)]) -> f64 {
@@ -233,18 +283,18 @@ fn highest(series: &[(Peer, Vec<(f64, f64)>)]) -> f64 {
 /// A line with its points for each server, and the legend.
 fn lines<'a, X, Y>(
     chart: &mut ChartContext<'a, SVGBackend<'a>, Cartesian2d<X, Y>>,
-    shown: Vec<(Peer, Vec<(f64, f64)>)>,
+    shown: Vec<Curve<'_>>,
 ) -> Drawn
 where
     X: Ranged<ValueType = f64>,
     Y: Ranged<ValueType = f64>,
 {
-    for (peer, points) in shown {
-        let style = colour(peer).stroke_width(3);
-        chart.draw_series(points.iter().map(|&at| Circle::new(at, 4, colour(peer).filled())))?;
+    for (name, colour, points) in shown {
+        let style = colour.stroke_width(3);
+        chart.draw_series(points.iter().map(|&at| Circle::new(at, 4, colour.filled())))?;
         chart
             .draw_series(LineSeries::new(points, style))?
-            .label(peer.name())
+            .label(name)
             .legend(move |(x, y)| PathElement::new([(x, y), (x + 24, y)], style));
     }
     chart

@@ -14,6 +14,7 @@ use time::{OffsetDateTime, macros::format_description};
 use super::{
     BenchError, Peer, plots,
     rows::{Line, Row, Scale},
+    throughput::Throughput,
 };
 
 /// Whose figures these are.
@@ -45,6 +46,7 @@ pub(crate) struct Results {
     reports: BTreeMap<(Row, Series), Vec<Value>>,
     /// Rows that a server couldn't do in one round or another, and why.
     left_out: BTreeMap<(Row, Peer), String>,
+    throughput: Vec<Throughput>,
 }
 
 /// Lowest, median and highest sample.
@@ -99,6 +101,7 @@ impl Results {
             samples: BTreeMap::new(),
             reports: BTreeMap::new(),
             left_out: BTreeMap::new(),
+            throughput: Vec::new(),
         })
     }
 
@@ -129,6 +132,15 @@ impl Results {
             self.samples.remove(&(line.name, Series::Peer(peer)));
         }
         self.left_out.entry((row, peer)).or_insert_with(|| why.to_string());
+    }
+
+    /// Takes what the record layer alone does.
+    pub(crate) fn set_throughput(&mut self, points: Vec<Throughput>) {
+        self.throughput = points;
+    }
+
+    pub(crate) fn throughput(&self) -> &[Throughput] {
+        &self.throughput
     }
 
     pub(crate) fn peers(&self) -> &[Peer] {
@@ -211,6 +223,7 @@ impl Results {
         }
         self.write_left_out(&mut text);
         self.write_scaling(&mut text);
+        self.write_throughput(&mut text);
         text += "\nVersions:\n\n";
         for (peer, version) in &self.versions {
             let _ = writeln!(text, "- {peer}: {version}");
@@ -244,6 +257,15 @@ impl Results {
                 let _ = write!(text, " {} |", cell(spread));
             }
             text.push('\n');
+        }
+    }
+
+    fn write_throughput(&self, text: &mut String) {
+        *text += "\nRecords sealed in memory on one CPU, GB of plaintext a second:\n\n\
+                  | bytes a record | countersign | rustls |\n|---|---|---|\n";
+        for point in &self.throughput {
+            let Throughput { length, countersign, rustls } = point;
+            let _ = writeln!(text, "| {length} | {countersign:.2} | {rustls:.2} |");
         }
     }
 
@@ -331,6 +353,11 @@ impl Results {
             "ramp_s": self.scale.ramp.as_secs_f64(),
             "left_out": left_out,
             "lines": lines,
+            "sealed_gb_per_s": self.throughput.iter().map(|point| json!({
+                "record_bytes": point.length,
+                "countersign": point.countersign,
+                "rustls": point.rustls,
+            })).collect::<Vec<_>>(),
             "reports": reports,
         })
     }

@@ -163,6 +163,10 @@ impl Row {
         server: &Server,
         connections: Option<u32>,
     ) -> Result<Report, BenchError> {
+        if self == Self::Resumed && !server.speaks_tls() {
+            let why = "there is no session without TLS".to_owned();
+            return Err(BenchError::OtherWork { row: self.mode().name(), why });
+        }
         let mut args = self.args(load, server);
         args.connections = connections.unwrap_or(args.connections);
         let downloads = (self == Self::Beside).then(|| {
@@ -183,16 +187,17 @@ impl Row {
     fn args(self, load: Load<'_>, server: &Server) -> RunArgs {
         let Load { site, cipher, scale, placement, .. } = load;
         let duration = if self == Self::Idle { scale.duration / 4 } else { scale.duration };
+        let tls = server.speaks_tls();
         RunArgs {
             target: site.address(self.behind()).to_string(),
             mode: self.mode(),
-            ca: Some(site.pki.ca.clone()),
-            sni: Some(SERVER_NAME.to_owned()),
-            cert: vec![site.pki.client.clone()],
-            key: vec![site.pki.client_key.clone()],
+            ca: tls.then(|| site.pki.ca.clone()),
+            sni: tls.then(|| SERVER_NAME.to_owned()),
+            cert: tls.then(|| site.pki.client.clone()).into_iter().collect(),
+            key: tls.then(|| site.pki.client_key.clone()).into_iter().collect(),
             tls: None,
-            group: Some(Group::X25519),
-            cipher: Some(cipher.to_owned()),
+            group: tls.then_some(Group::X25519),
+            cipher: tls.then(|| cipher.to_owned()),
             connections: self.connections(scale),
             duration: Some(duration),
             count: None,
@@ -205,7 +210,7 @@ impl Row {
             server_pid: server.pids(self.behind()),
             server_cgroup: None,
             json: false,
-            plain: false,
+            plain: !tls,
         }
     }
 

@@ -45,6 +45,7 @@ pub(crate) struct Server {
     children: Vec<Child>,
     /// Each child and its descendants.
     pids: Vec<Vec<u32>>,
+    speaks_tls: bool,
     // After the children: the folder outlives them.
     _folder: TempDir,
 }
@@ -135,7 +136,8 @@ impl Site {
             fs::write(&config, text).map_err(BenchError::io(config.display().to_string()))?;
             children.push(spawn(peer, &config, &log, placement)?);
         }
-        let mut server = Server { children, pids: Vec::new(), _folder: folder };
+        let mut server =
+            Server { children, pids: Vec::new(), speaks_tls: peer.speaks_tls(), _folder: folder };
         let not_started = |reason: String| BenchError::NotStarted {
             peer,
             reason,
@@ -172,6 +174,11 @@ impl Server {
     /// How one of its processes ended, if one did.
     fn ended(&mut self) -> Option<ExitStatus> {
         self.children.iter_mut().find_map(|child| child.try_wait().ok().flatten())
+    }
+
+    /// Whether the client speaks TLS to it.
+    pub(crate) fn speaks_tls(&self) -> bool {
+        self.speaks_tls
     }
 
     /// The processes that serve this backend.

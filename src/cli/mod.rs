@@ -4,6 +4,7 @@ mod check;
 mod demo;
 mod doctor;
 mod explain;
+mod pki;
 
 use std::{
     path::{Path, PathBuf},
@@ -46,6 +47,12 @@ enum Command {
     Explain(Box<explain::ExplainArgs>),
     /// Print what this host offers, and what to change
     Doctor,
+    /// A small CA for first steps and tests: throw-away certificates and CRLs
+    ///
+    /// It is for trust that is thrown away: keys lie unencrypted in files, and nobody is asked who
+    /// wants a certificate. What it makes is what any CA makes, so that a real one can follow.
+    #[command(subcommand)]
+    Pki(pki::PkiCommand),
     /// Put a TLS terminator under load and say what it cost
     Load(Box<load::LoadArgs>),
 }
@@ -58,6 +65,7 @@ pub fn main() -> ExitCode {
         Command::Demo { dir } => demo::main(&dir),
         Command::Explain(arguments) => explain::main(&arguments),
         Command::Doctor => doctor::main(),
+        Command::Pki(command) => pki::main(command),
         Command::Load(arguments) => load::main(*arguments),
     }
 }

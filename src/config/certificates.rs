@@ -47,8 +47,16 @@ impl Surroundings<'_> {
     }
 }
 
+/// A trust anchor, and what its certificate says.
+pub(super) struct LoadedAnchor {
+    pub(super) certificate: CaCertificate,
+    pub(super) facts: CertificateFacts,
+    /// Where its file is named.
+    pub(super) at: Place,
+}
+
 /// The trust anchors of one file of a profile, as far as they can be used; all faults are noted.
-pub(super) fn load_anchors(around: Surroundings<'_>, name: &Located<&str>) -> Vec<CaCertificate> {
+pub(super) fn load_anchors(around: Surroundings<'_>, name: &Located<&str>) -> Vec<LoadedAnchor> {
     let Some((file, data)) = around.read(name) else { return Vec::new() };
     let wrong = |problem: &str| {
         around.report.error(&name.at, format_args!("{} {problem}", file.display()));
@@ -68,14 +76,18 @@ pub(super) fn load_anchors(around: Surroundings<'_>, name: &Located<&str>) -> Ve
     let mut anchors = Vec::with_capacity(count);
     for (index, der) in certificates.into_iter().enumerate() {
         match check_anchor(&der, around.now) {
-            Ok(not_after) => anchors.push(CaCertificate { file: file.clone(), der, not_after }),
+            Ok(facts) => {
+                let not_after = facts.not_after;
+                let certificate = CaCertificate { file: file.clone(), der, not_after };
+                anchors.push(LoadedAnchor { certificate, facts, at: name.at.clone() });
+            }
             Err(problem) => wrong(&format!("{}{problem}", which(index, count))),
         }
     }
     anchors
 }
 
-fn check_anchor(der: &CertificateDer<'_>, now: i64) -> Result<i64, String> {
+fn check_anchor(der: &CertificateDer<'_>, now: i64) -> Result<CertificateFacts, String> {
     let facts = CertificateFacts::parse(der)?;
     let subject = &facts.subject;
     if !facts.is_ca {
@@ -93,7 +105,7 @@ fn check_anchor(der: &CertificateDer<'_>, now: i64) -> Result<i64, String> {
     check_validity(&facts, now).map_err(|problem| {
         format!("({subject}) {problem}; replace it or take it out of the list")
     })?;
-    Ok(facts.not_after)
+    Ok(facts)
 }
 
 /// One entry of `certificates`; all faults are noted.

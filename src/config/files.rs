@@ -14,8 +14,15 @@ use rustls_pki_types::{
     CertificateDer, PrivateKeyDer,
     pem::{self, PemObject},
 };
-use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+use x509_parser::{
+    oid_registry::{OID_EC_P256, OID_NIST_EC_P384, OID_NIST_EC_P521, OID_SIG_ED25519},
+    prelude::{FromDer, GeneralName, SubjectPublicKeyInfo, X509Certificate},
+    public_key::PublicKey,
+};
 use zeroize::{Zeroize, Zeroizing};
+
+use super::crl_files::{self, CrlFile, CrlFileError, Crls, Folder, Parsed};
+use crate::revocation::{CrlError, parse_all};
 
 /// The largest file that is read, in bytes. The CA bundles of operating systems have 0.2 MB.
 const FILE_LEN_MAX: u64 = 4 << 20;
@@ -27,6 +34,23 @@ pub trait Files {
     /// # Errors
     /// Whatever the system says; also if the file isn't a regular one.
     fn read(&self, path: &Path) -> io::Result<FileData>;
+
+    /// Reads a whole file of CRLs, at most [`CRL_FILE_LEN_MAX`](super::CRL_FILE_LEN_MAX) bytes.
+    ///
+    /// # Errors
+    /// If it can't be read, or isn't a CRL that can be used.
+    fn crls(&self, path: &Path) -> Result<CrlFile, CrlFileError> {
+        Ok(CrlFile { stamp: None, crls: parse_all(&self.read(path)?.bytes)?.into() })
+    }
+
+    /// What the folder at `path` has; `None` if there is something else.
+    ///
+    /// # Errors
+    /// Whatever the system says, also if nothing is there.
+    fn folder(&self, path: &Path) -> io::Result<Option<Folder>> {
+        let _ = path;
+        Ok(None)
+    }
 }
 
 /// What a file holds, and who may read it.
@@ -45,9 +69,22 @@ impl fmt::Debug for FileData {
     }
 }
 
-/// The file system of this host.
-#[derive(Debug, Clone, Copy)]
-pub struct Disk;
+/// The file system of this host. It knows the CRLs that it has parsed and that are still in use;
+/// its clones share that.
+#[derive(Debug, Clone, Default)]
+pub struct Disk {
+    parsed: Arc<Parsed>,
+}
+
+impl Disk {
+    /// The CRLs of a file's content that came another way: parsed, unless they are in use.
+    ///
+    /// # Errors
+    /// If `bytes` aren't CRLs that can be used.
+    pub fn parse_crls(&self, bytes: &[u8]) -> Result<Crls, CrlError> {
+        self.parsed.parse(bytes)
+    }
+}
 
 impl Files for Disk {
     fn read(&self, path: &Path) -> io::Result<FileData> {
@@ -66,6 +103,14 @@ impl Files for Disk {
         }
         Ok(FileData { bytes, mode: metadata.permissions().mode() & 0o7777 })
     }
+
+    fn crls(&self, path: &Path) -> Result<CrlFile, CrlFileError> {
+        crl_files::read(path, &self.parsed)
+    }
+
+    fn folder(&self, path: &Path) -> io::Result<Option<Folder>> {
+        crl_files::read_folder(path)
+    }
 }
 
 /// What the loader needs to know of a certificate.
@@ -78,6 +123,7 @@ pub(super) struct CertificateFacts {
     pub(super) issuer_der: Vec<u8>,
     /// DER of the SubjectPublicKeyInfo.
     pub(super) spki: Vec<u8>,
+    pub(super) key: KeyFacts,
     /// notBefore and notAfter, seconds since 1970.
     pub(super) not_before: i64,
     pub(super) not_after: i64,
@@ -89,6 +135,41 @@ pub(super) struct CertificateFacts {
     pub(super) may_sign_certificates: bool,
     /// extendedKeyUsage is absent or has serverAuth or any (RFC 5280 §4.2.1.12).
     pub(super) may_be_server: bool,
+}
+
+/// How long a public key is, in bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum KeyFacts {
+    Rsa(u16),
+    /// P-256, P-384 or P-521; Ed25519 counts as 256.
+    Ec(u16),
+    /// Of a kind whose length isn't asked about.
+    Other,
+}
+
+impl KeyFacts {
+    fn of(key: &SubjectPublicKeyInfo<'_>) -> Self {
+        let curve = || key.algorithm.parameters.as_ref()?.as_oid().ok();
+        match key.parsed() {
+            Ok(PublicKey::RSA(rsa)) => Self::Rsa(bits(rsa.modulus)),
+            Ok(PublicKey::EC(_)) => match curve() {
+                Some(curve) if curve == OID_EC_P256 => Self::Ec(256),
+                Some(curve) if curve == OID_NIST_EC_P384 => Self::Ec(384),
+                Some(curve) if curve == OID_NIST_EC_P521 => Self::Ec(521),
+                _ => Self::Other,
+            },
+            _ if key.algorithm.algorithm == OID_SIG_ED25519 => Self::Ec(256),
+            _ => Self::Other,
+        }
+    }
+}
+
+/// Bits of an unsigned big-endian integer.
+fn bits(integer: &[u8]) -> u16 {
+    let significant = integer.iter().skip_while(|byte| **byte == 0).count();
+    let first = integer.iter().find(|byte| **byte != 0);
+    let unused = first.map_or(0, |byte| byte.leading_zeros() as usize);
+    u16::try_from(significant * 8 - unused).unwrap_or(u16::MAX)
 }
 
 impl CertificateFacts {
@@ -116,6 +197,7 @@ impl CertificateFacts {
             subject_der: certificate.subject().as_raw().to_vec(),
             issuer_der: certificate.issuer().as_raw().to_vec(),
             spki: certificate.public_key().raw.to_vec(),
+            key: KeyFacts::of(certificate.public_key()),
             not_before: certificate.validity().not_before.timestamp(),
             not_after: certificate.validity().not_after.timestamp(),
             dns_names: dns_names.collect(),

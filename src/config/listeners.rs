@@ -3,13 +3,15 @@
 use std::{cell::Cell, collections::BTreeMap, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 
 use super::{
-    Backend, ClientAuth, Listener, OwnCertificate, PeerSet, ProxyProtocol, ServerAddress,
+    Backend, ClientAuth, Enforce, Listener, OwnCertificate, PeerSet, ProxyProtocol, ServerAddress,
     SniPolicy,
     certificates::{Surroundings, load_own},
+    conflicts,
     errors::{Located, Place, Report},
-    peers::{PeerDraft, refer},
+    peer_sets::PeerDraft,
     reader::{Reader, check_name},
     tls,
+    trust::refer,
     values::{covers, parse_listen, parse_server},
 };
 
@@ -107,6 +109,8 @@ fn read_listener(
 ) -> ListenerDraft {
     const POLICIES: [(&str, SniPolicy); 2] =
         [("default", SniPolicy::Default), ("strict", SniPolicy::Strict)];
+    const ENFORCEMENTS: [(&str, Enforce); 3] =
+        [("close", Enforce::Close), ("drain", Enforce::Drain), ("log", Enforce::Log)];
     let report = around.report;
     reader.require("name", "a name of its own, which metrics carry");
     reader.require("listen", LISTEN);
@@ -124,6 +128,7 @@ fn read_listener(
         let remedy = "no client could be served; say \"default\", or give one with a DNS name";
         report.error(&sni.at, format_args!("{problem}: {remedy}"));
     }
+    let enforce = reader.word("enforce", &ENFORCEMENTS);
     let alpn = reader.any_parsed("alpn", |text| match text.len() {
         1..=ALPN_LEN_MAX => Ok(text.to_owned()),
         len => Err(format!("it has {len} bytes; a protocol name has 1 to {ALPN_LEN_MAX}")),
@@ -143,6 +148,7 @@ fn read_listener(
             peers,
             certificates,
             sni: sni.map_or(SniPolicy::Default, |sni| sni.value),
+            enforce: enforce.map_or(Enforce::Close, |enforce| enforce.value),
             alpn: alpn.into_iter().map(|protocol| protocol.value).collect(),
             tls,
             backend: Arc::clone(&backend.backend),
@@ -172,7 +178,10 @@ fn read_clients(
         .filter_map(|name| refer(report, name, "peers", drafts))
         .inspect(|draft| draft.used.set(true))
         .collect();
-    warn_of_blocked(reader, &admitted);
+    conflicts::warn_of_blocked(report, reader.at(), &admitted);
+    if let Some(place) = &place {
+        conflicts::refuse_common_peers(report, place, &admitted);
+    }
     if let Some(auth) = &client_auth {
         let is_empty = place.is_none() || reader.is_empty_list("peers");
         match (auth.value, place) {
@@ -191,28 +200,6 @@ fn read_clients(
     }
     let peers = admitted.iter().filter_map(|draft| draft.set.clone()).collect();
     (client_auth.map(|auth| auth.value), peers)
-}
-
-/// One set may list what another one blocks; on a common listener that reads two ways.
-fn warn_of_blocked(reader: &Reader<'_>, admitted: &[&PeerDraft]) {
-    let report = reader.report();
-    for listing in admitted {
-        for blocking in admitted.iter().filter(|other| other.at.offset != listing.at.offset) {
-            for name in &listing.names {
-                let block = blocking.blocked.iter().find(|b| name.value.is_within(&b.value));
-                if let Some(block) = block {
-                    let (name_at, block_at) = (report.cite(&name.at), report.cite(&block.at));
-                    report.warn(
-                        reader.at(),
-                        format_args!(
-                            "admits \"{}\" by {name_at}, which is blocked by {block_at}",
-                            name.value
-                        ),
-                    );
-                }
-            }
-        }
-    }
 }
 
 fn read_certificates(around: Surroundings<'_>, reader: &mut Reader<'_>) -> Vec<OwnCertificate> {

@@ -6,16 +6,22 @@
 
 mod candidate;
 mod certificates;
+mod conflicts;
+mod crl_files;
 mod errors;
 mod files;
 mod listeners;
 mod load;
-mod peers;
+mod peer_sets;
+mod pins;
 mod reader;
+mod revocation;
 mod summary;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod trust;
+mod url;
 mod values;
 
 use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
@@ -25,8 +31,12 @@ use rustls_pki_types::CertificateDer;
 
 pub(crate) use self::errors::did_you_mean;
 pub use self::{
+    crl_files::{CRL_FILE_LEN_MAX, CrlFile, CrlFileError, Crls, Folder, Stamp},
     errors::{ConfigError, ConfigErrors},
     files::{Disk, FileData, Files},
+    pins::KeyPin,
+    revocation::{CrlFetch, CrlFetching, CrlSource, LoadedCrls, Revocation},
+    url::HttpUrl,
 };
 use crate::name::NamePattern;
 
@@ -52,7 +62,11 @@ pub struct Config {
     /// `[[listener]]`, in the order of the file; never empty.
     pub listeners: Vec<Arc<Listener>>,
     /// `shadow`: a candidate, whose decisions are only compared; it has none of its own.
-    pub shadow: Option<Arc<Config>>,
+    pub shadow: Option<Box<Config>>,
+    /// `[revocation]`
+    pub crl_fetching: CrlFetching,
+    /// What the files of CRLs held when they were read.
+    pub crls: LoadedCrls,
     /// What is legal but deserves a second look; `check` prints it, `run` logs it.
     pub warnings: Vec<String>,
 }
@@ -120,8 +134,12 @@ pub struct Limits {
     pub max_lifetime: Option<Duration>,
     /// `half_open_timeout`: no byte after one direction has ended. Default 60 s.
     pub half_open_timeout: Duration,
-    /// `drain_timeout`: how long connections may go on after SIGTERM. Default 30 s.
+    /// `drain_timeout`: how long connections may go on after SIGTERM, or after they lost their
+    /// authorisation where `enforce = "drain"`. Default 30 s.
     pub drain_timeout: Duration,
+    /// `max_session_age`: how long after a client has shown its certificate its session may be
+    /// resumed, 1 min to 7 days (RFC 8446 §4.6.1), default 12 h.
+    pub max_session_age: Duration,
 }
 
 /// `[trust.NAME]`: CAs, and what they may vouch for.
@@ -131,7 +149,9 @@ pub struct TrustProfile {
     pub name: Arc<str>,
     /// `ca`: the trust anchors, with the file each came from; never empty, all CA certificates.
     pub ca: Vec<CaCertificate>,
-    /// `names`: what these CAs may vouch for; never empty.
+    /// `names`: what these CAs may vouch for; never empty. Alone if it is
+    /// [`NamePattern::ANY_DNS`]; all peer sets of the profile are discovered then, and of no other
+    /// profile.
     pub names: Vec<NamePattern>,
     /// `eku`: which extended key usage a peer's certificate must carry.
     pub eku: EkuRule,
@@ -139,8 +159,23 @@ pub struct TrustProfile {
     pub common_name: bool,
     /// `max_intermediates` between the peer's certificate and the anchor, 0 to 6, default 4.
     pub max_intermediates: usize,
+    /// `min_rsa_bits` of every RSA key of a path, the anchor's included: 2048 (the default) to
+    /// 8192.
+    pub min_rsa_bits: u16,
+    /// `min_ec_bits` of every ECDSA key of a path, the anchor's included: 256 (the default), 384
+    /// or 521. Ed25519 counts as 256.
+    pub min_ec_bits: u16,
     /// `shared`: its names may overlap those of other profiles that say so too. Default false.
     pub shared: bool,
+    /// `crl`, `crl_fetch`, `crl_stale`, `crl_grace`, `revocation`
+    pub revocation: Revocation,
+}
+
+impl TrustProfile {
+    /// Whether its CAs may vouch for any DNS name, as those of discovered peers may.
+    pub fn vouches_for_any(&self) -> bool {
+        self.names.contains(&NamePattern::ANY_DNS)
+    }
 }
 
 /// One trust anchor.
@@ -172,10 +207,34 @@ pub struct PeerSet {
     pub name: Arc<str>,
     /// `trust`: the profile that vouches for them.
     pub trust: Arc<TrustProfile>,
-    /// `names`: who they are; never empty, each within what the profile may vouch for.
+    /// `names`: who they are; never empty, each within what the profile may vouch for. Those of a
+    /// discovered set are [`NamePattern::ANY_DNS`].
     pub names: Vec<NamePattern>,
     /// `blocked`: names that are refused before all else.
     pub blocked: Vec<NamePattern>,
+    /// `pins`: the keys that they may have; empty if any will do.
+    pub pins: Vec<KeyPin>,
+    /// `max_connections` and `max_handshakes_per_second`.
+    pub limits: PeerLimits,
+    /// `discovered = true`: they aren't listed. Has both limits and no pins then.
+    pub discovered: Option<Discovered>,
+}
+
+/// How much a peer set as a whole may use, in the whole process.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PeerLimits {
+    /// `max_connections`, 1 or more; `None`: no limit of its own.
+    pub max_connections: Option<usize>,
+    /// `max_handshakes_per_second`, 1 or more; `None`: no limit of its own.
+    pub max_handshakes_per_second: Option<u32>,
+}
+
+/// Peers that are let in without being listed.
+#[derive(Debug)]
+pub struct Discovered {
+    /// The profiles whose names are not for discovered peers: a public CA can't speak for a
+    /// partner, nor for us, whether or not the listener admits that partner.
+    pub reserved: Vec<Arc<TrustProfile>>,
 }
 
 /// `[backends.NAME]`: where plaintext goes.
@@ -237,6 +296,9 @@ pub struct Listener {
     pub certificates: Vec<OwnCertificate>,
     /// `sni = "default" | "strict"`: what a client gets that names no certificate of ours.
     pub sni: SniPolicy,
+    /// `enforce = "close" | "drain" | "log"`: what becomes of a live connection that isn't
+    /// authorised any more. Default close.
+    pub enforce: Enforce,
     /// `alpn`: protocols in order of preference; empty: ALPN isn't negotiated.
     pub alpn: Vec<String>,
     /// `tls = { versions, cipher_suites, groups }`
@@ -263,6 +325,17 @@ pub enum SniPolicy {
     Default,
     /// It is refused.
     Strict,
+}
+
+/// What becomes of a live connection that isn't authorised any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Enforce {
+    /// It is ended at once.
+    Close,
+    /// It is ended when it has been without a byte for a second, or after `drain_timeout`.
+    Drain,
+    /// It goes on; that is logged and counted.
+    Log,
 }
 
 /// A certificate chain of ours with its key; they match, and it is within its validity.

@@ -56,6 +56,11 @@ impl<'t> Reader<'t> {
         self.entry(key).map(|entry| entry.at)
     }
 
+    /// Whether `key` is a list, whatever is in it.
+    pub(super) fn is_list(&mut self, key: &'static str) -> bool {
+        self.entry(key).is_some_and(|entry| entry.value.as_array().is_some())
+    }
+
     /// Whether `key` is a list without an element. One whose elements are all wrong isn't.
     pub(super) fn is_empty_list(&mut self, key: &'static str) -> bool {
         self.entry(key).is_some_and(|entry| entry.value.as_array().is_some_and(|a| a.is_empty()))
@@ -162,6 +167,33 @@ impl<'t> Reader<'t> {
         number
     }
 
+    /// An integer within `range`, in bits of a key, with its place.
+    pub(super) fn bits(
+        &mut self,
+        key: &'static str,
+        range: RangeInclusive<u16>,
+    ) -> Option<Located<u16>> {
+        let at = self.present(key)?;
+        let number = self.integer(key, usize::from(*range.start())..=usize::from(*range.end()))?;
+        Some(Located { value: u16::try_from(number).ok()?, at })
+    }
+
+    /// One of a few integers, in bits of a key, with its place.
+    pub(super) fn bits_among(
+        &mut self,
+        key: &'static str,
+        accepted: &[u16],
+    ) -> Option<Located<u16>> {
+        let bits = self.bits(key, 0..=u16::MAX)?;
+        if accepted.contains(&bits.value) {
+            return Some(bits);
+        }
+        let accepted: Vec<String> = accepted.iter().map(u16::to_string).collect();
+        let message = format_args!("found {}; accepted: {}", bits.value, accepted.join(", "));
+        self.report.error(&bits.at, message);
+        None
+    }
+
     /// `true` or `false`.
     pub(super) fn boolean(&mut self, key: &'static str) -> Option<bool> {
         let entry = self.entry(key)?;
@@ -177,6 +209,24 @@ impl<'t> Reader<'t> {
         let entry = self.entry(key)?;
         let text = self.as_string(entry, DURATION)?;
         self.parse(text, parse_duration).map(|time| time.value)
+    }
+
+    /// A time of that range, which `accepted` names.
+    pub(super) fn duration_within(
+        &mut self,
+        key: &'static str,
+        range: RangeInclusive<Duration>,
+        accepted: &str,
+    ) -> Option<Duration> {
+        let entry = self.entry(key)?;
+        let text = self.as_string(entry, accepted)?;
+        let time = self.parse(text, |text| {
+            humantime::parse_duration(text)
+                .ok()
+                .filter(|time| range.contains(time))
+                .ok_or_else(|| format!("it takes {accepted}"))
+        });
+        time.map(|time| time.value)
     }
 
     /// A time above zero, or `"off"`, which is `Some(None)`.

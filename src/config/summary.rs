@@ -6,12 +6,14 @@ use std::{
 };
 
 use super::{
-    Backend, ClientAuth, Config, Listener, LogFormat, LogLevel, PeerSet, ProxyProtocol,
-    ServerAddress, SniPolicy, TrustProfile, candidate,
+    Backend, ClientAuth, Config, CrlFetch, CrlFetching, CrlSource, Enforce, Listener, LogFormat,
+    LogLevel, PeerSet, ProxyProtocol, Revocation, ServerAddress, SniPolicy, TrustProfile,
+    candidate,
     certificates::date,
     files::CertificateFacts,
     tls::{group_name, suite_name, version_name},
 };
+use crate::revocation::{Mode, Rules, Stale};
 
 /// Width of the column of labels.
 const LABEL_WIDTH: usize = 14;
@@ -42,6 +44,7 @@ impl Display for Summary<'_> {
         log(f, config)?;
         limits(f, config)?;
         candidate::describe(f, config)?;
+        fetching(f, config)?;
         for listener in &config.listeners {
             writeln!(f)?;
             describe_listener(f, listener)?;
@@ -82,19 +85,39 @@ fn limits(f: &mut fmt::Formatter<'_>, config: &Config) -> fmt::Result {
         f,
         "times",
         format_args!(
-            "idle {}, lifetime {}, half-open {}, drain {}",
+            "idle {}, lifetime {}, half-open {}, drain {}, session age {}",
             or_off(limits.idle_timeout),
             or_off(limits.max_lifetime),
             duration(limits.half_open_timeout),
-            duration(limits.drain_timeout)
+            duration(limits.drain_timeout),
+            duration(limits.max_session_age)
         ),
     )
+}
+
+fn fetching(f: &mut fmt::Formatter<'_>, config: &Config) -> fmt::Result {
+    if config.trust.values().all(|profile| profile.revocation.fetch == CrlFetch::Off) {
+        return Ok(());
+    }
+    let CrlFetching { state_dir, timeout, interval } = &config.crl_fetching;
+    let (timeout, interval) = (duration(*timeout), duration(*interval));
+    let kept = match state_dir {
+        Some(folder) => format!("kept in {}", folder.display()),
+        None => "kept in $STATE_DIRECTORY, if there is one".to_owned(),
+    };
+    line(f, "crl fetch", format_args!("for {timeout}, at least every {interval}, {kept}"))
 }
 
 fn describe_listener(f: &mut fmt::Formatter<'_>, listener: &Listener) -> fmt::Result {
     writeln!(f, "listener {}", listener.name)?;
     line(f, "  address", join(&listener.listen))?;
     describe_decisions(f, listener)?;
+    let enforced = match listener.enforce {
+        Enforce::Close => "a connection that isn't authorised any more is closed",
+        Enforce::Drain => "a connection that isn't authorised any more drains",
+        Enforce::Log => "a connection that isn't authorised any more is only logged",
+    };
+    line(f, "  enforce", enforced)?;
     for certificate in &listener.certificates {
         let names = match certificate.dns_names.as_slice() {
             [] => "no DNS name".to_owned(),
@@ -136,8 +159,21 @@ pub(super) fn describe_decisions(f: &mut fmt::Formatter<'_>, listener: &Listener
 fn describe_peers(f: &mut fmt::Formatter<'_>, peers: &PeerSet) -> fmt::Result {
     let (name, trust, names) = (&peers.name, &peers.trust.name, join(&peers.names));
     line(f, "  peers", format_args!("{name} by trust {trust}: {names}"))?;
+    if peers.discovered.is_some() {
+        let reserved = "but none that another profile may vouch for";
+        line(f, "", format_args!("{name} are discovered: any DNS name, {reserved}"))?;
+    }
     if !peers.blocked.is_empty() {
         line(f, "", format_args!("{name} but never {}", join(&peers.blocked)))?;
+    }
+    if !peers.pins.is_empty() {
+        line(f, "", format_args!("{name} only with the keys {}", join(&peers.pins)))?;
+    }
+    if let Some(most) = peers.limits.max_connections {
+        line(f, "", format_args!("{name} at most {most} connections"))?;
+    }
+    if let Some(rate) = peers.limits.max_handshakes_per_second {
+        line(f, "", format_args!("{name} at most {rate} handshakes a second"))?;
     }
     Ok(())
 }
@@ -177,7 +213,35 @@ pub(super) fn describe_profile(f: &mut fmt::Formatter<'_>, profile: &TrustProfil
         line(f, "  common name", "counts where there is no subjectAltName")?;
     }
     line(f, "  chain", format_args!("at most {} between peer and CA", profile.max_intermediates))?;
-    line(f, "  revocation", "off")
+    let (rsa, ec) = (profile.min_rsa_bits, profile.min_ec_bits);
+    line(f, "  keys", format_args!("RSA from {rsa} bits, ECDSA from {ec}"))?;
+    describe_revocation(f, &profile.revocation)
+}
+
+fn describe_revocation(f: &mut fmt::Formatter<'_>, revocation: &Revocation) -> fmt::Result {
+    let Rules { mode, stale, grace } = revocation.rules;
+    let mode = match mode {
+        Mode::Off => return line(f, "  revocation", "off"),
+        Mode::Require => "each certificate needs a CRL",
+        Mode::Prefer => "a certificate without a CRL passes",
+    };
+    let stale = match stale {
+        Stale::Accept => "a stale CRL counts".to_owned(),
+        Stale::Refuse if grace.is_zero() => "a stale CRL doesn't count".to_owned(),
+        Stale::Refuse => format!("a CRL counts for {} after its end", duration(grace)),
+    };
+    line(f, "  revocation", format_args!("{mode}; {stale}"))?;
+    for source in &revocation.sources {
+        match source {
+            CrlSource::File(path) => line(f, "  crl", path.display())?,
+            CrlSource::Folder(path) => line(f, "  crl", format_args!("all in {}", path.display()))?,
+        }
+    }
+    match &revocation.fetch {
+        CrlFetch::Off => Ok(()),
+        CrlFetch::DistributionPoints => line(f, "  crl fetch", "where certificates say"),
+        CrlFetch::Urls(urls) => line(f, "  crl fetch", join(urls)),
+    }
 }
 
 pub(super) fn line(f: &mut fmt::Formatter<'_>, label: &str, value: impl Display) -> fmt::Result {

@@ -3,9 +3,11 @@
 
 mod candidate;
 mod certificates;
+mod federation;
 mod listeners;
 mod peers;
 mod pki;
+mod revocation;
 mod sections;
 
 use std::path::Path;

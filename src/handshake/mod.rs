@@ -19,7 +19,6 @@ pub use config::{server_config, ticket_encryption};
 pub use failure::Failure;
 
 use preamble::NotTls;
-pub use tickets::MAX_SESSION_AGE;
 
 use failure::End;
 use machine::{Machine, Step};
@@ -29,7 +28,7 @@ use crate::{
     record::{RecordLayer, Side},
     ring::{Io, Socket},
     shadow::Shadow,
-    trust::{Permit, Policy, Refusal},
+    trust::{Permit, Policy, Refusal, Refused},
 };
 
 /// What client and server agreed on.
@@ -78,22 +77,54 @@ pub struct Established {
     pub verification: Option<VerificationOutcome>,
 }
 
+impl Established {
+    /// Refuses the client after all: it is sent the alert of the refusal, as far as its socket
+    /// takes it, and nothing is left of the connection but to close it.
+    pub fn refuse(mut self, client: &Socket, refused: Refused) -> Failure {
+        // A ticket that was sealed already has to go first. Without an alert the client just sees
+        // the connection end.
+        let mut farewell = self.ticket;
+        let _ = self.record.write_fatal_alert(refused.reason.alert(), &mut farewell);
+        let _ = client.try_write(&farewell);
+        let facts = Facts {
+            server_name: self.server_name,
+            kind: self.agreed.kind,
+            version: self.agreed.version,
+            resumption: self.resumption,
+            verification: self.verification,
+        };
+        Failure { facts, ..Failure::refused(refused) }
+    }
+}
+
+/// Who decides about a client that shows no certificate, or resumes a session.
+#[derive(Debug, Clone, Copy)]
+pub struct Deciders<'a> {
+    /// Whom the listener admits.
+    pub policy: &'a Policy,
+    /// What looks on, if something does.
+    pub shadow: Option<&'a Shadow>,
+}
+
 /// Shakes hands on a connection that was just accepted. There is no time-out here: whoever
 /// watches the connection cancels its socket.
+///
+/// The handshake may take as long as others change their minds: `confirm` gets what was decided
+/// in it when it is over, and has the last word. `None` is a connection that was ended meanwhile.
 ///
 /// # Errors
 /// Why it failed; the alert, if one is due, has been written to the socket as far as it takes it.
 pub async fn perform(
     client: &Rc<Socket>,
     config: &Arc<ServerConfig>,
-    policy: &Policy,
-    shadow: Option<&Shadow>,
+    deciders: Deciders<'_>,
+    confirm: impl FnOnce(Permit) -> Result<Permit, Option<Refused>>,
 ) -> Result<Established, Failure> {
     let mut machine =
         Machine::new(config.clone()).map_err(|error| Failure::internal(error.to_string()))?;
     let concluded = match drive(client, &mut machine).await {
-        Ok(()) => conclude(machine, policy, shadow),
-        Err(end) => Err(look_on(shadow, Failure::describe(end, machine))),
+        Ok(()) => conclude(machine, deciders, confirm),
+        Err(end) => Err(look_on(deciders.shadow, Failure::describe(end, machine))),
     };
     if let Err(failure) = &concluded {
         // Best effort: a client that doesn't read its alert goes without.
@@ -164,8 +195,8 @@ async fn read(client: &Rc<Socket>, machine: &mut Machine) -> Result<(), End> {
 /// in this handshake: an anonymous one, or one that resumed a session.
 fn conclude(
     mut machine: Machine,
-    policy: &Policy,
-    shadow: Option<&Shadow>,
+    Deciders { policy, shadow }: Deciders<'_>,
+    confirm: impl FnOnce(Permit) -> Result<Permit, Option<Refused>>,
 ) -> Result<Established, Failure> {
     let mut facts = Facts::of(&mut machine);
     let certificates = machine.connection.peer_certificates().unwrap_or_default();
@@ -196,7 +227,7 @@ fn conclude(
         .map_err(|error| Failure::internal(error.to_string()))?;
     let mut record = RecordLayer::new(Side::Server, agreed.cipher_suite, extracted, secrets.take())
         .map_err(|error| Failure::internal(error.to_string()))?;
-    match decision {
+    match decision.map_err(Some).and_then(confirm) {
         Ok(permit) => Ok(Established {
             permit,
             agreed,
@@ -208,7 +239,8 @@ fn conclude(
             resumption: facts.resumption,
             verification: facts.verification,
         }),
-        Err(refused) => {
+        Err(None) => Err(Failure { facts, ..Failure::ended() }),
+        Err(Some(refused)) => {
             // Without an alert the client just sees the connection end.
             let _ = record.write_fatal_alert(refused.reason.alert(), &mut ticket);
             Err(Failure { facts, farewell: ticket, ..Failure::refused(refused) })

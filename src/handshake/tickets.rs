@@ -7,15 +7,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use rustls::server::ProducesTickets;
+use rustls::{server::ProducesTickets, time_provider::TimeProvider};
 use rustls_pki_types::UnixTime;
 
 use super::context::{self, Context, Lineage};
 use crate::metrics::ResumptionOutcome;
-
-/// How long a session may be resumed after the client proved who it is, however often it is
-/// resumed on the way.
-pub const MAX_SESSION_AGE: Duration = Duration::from_secs(12 * 3600);
 
 /// Most bytes of a session that goes into a ticket. A session holds the client's whole chain, and
 /// the client has to send the ticket back within a ClientHello of
@@ -35,6 +31,11 @@ pub(super) struct Tickets {
     /// Shared by all listeners and generations, so that a reload keeps sessions alive.
     pub(super) encryption: Arc<dyn ProducesTickets>,
     pub(super) policy: PolicyTag,
+    /// How long a session may be resumed after the client proved who it is, however often it is
+    /// resumed on the way. It holds for tickets that were given under another limit too.
+    pub(super) max_age: Duration,
+    /// That of rustls.
+    pub(super) time: Arc<dyn TimeProvider>,
 }
 
 impl Tickets {
@@ -58,23 +59,30 @@ impl Tickets {
             authenticated_at: time(*authenticated_at),
             valid_until: time(valid_until.try_into().ok()?),
         };
-        let in_time = now <= lineage.valid_until && now >= lineage.authenticated_at;
+        let end = lineage.valid_until.min(self.oldest_end(lineage.authenticated_at));
+        let in_time = now <= end && now >= lineage.authenticated_at;
         (policy == &self.policy && in_time).then_some((lineage, session))
     }
-}
 
-/// When the session that `context` has just agreed on ends.
-fn lineage_of(context: &Context, now: UnixTime) -> Option<Lineage> {
-    if let Some(lineage) = context.lineage {
-        return Some(lineage);
+    /// The last second in which a session may be resumed whose client proved then who it is.
+    fn oldest_end(&self, authenticated_at: UnixTime) -> UnixTime {
+        let seconds = authenticated_at.as_secs().saturating_add(self.max_age.as_secs());
+        UnixTime::since_unix_epoch(Duration::from_secs(seconds))
     }
-    let limit = UnixTime::since_unix_epoch(Duration::from_secs(now.as_secs()) + MAX_SESSION_AGE);
-    let valid_until = match &context.decision {
-        Some(Ok(permit)) => permit.valid_until().map_or(limit, |until| until.min(limit)),
-        Some(Err(_)) => return None,
-        None => limit,
-    };
-    Some(Lineage { authenticated_at: now, valid_until })
+
+    /// When the session that `context` has just agreed on ends.
+    fn lineage_of(&self, context: &Context, now: UnixTime) -> Option<Lineage> {
+        if let Some(lineage) = context.lineage {
+            return Some(lineage);
+        }
+        let limit = self.oldest_end(now);
+        let valid_until = match &context.decision {
+            Some(Ok(permit)) => permit.valid_until().map_or(limit, |until| until.min(limit)),
+            Some(Err(_)) => return None,
+            None => limit,
+        };
+        Some(Lineage { authenticated_at: now, valid_until })
+    }
 }
 
 impl ProducesTickets for Tickets {
@@ -83,14 +91,16 @@ impl ProducesTickets for Tickets {
     }
 
     fn lifetime(&self) -> u32 {
-        self.encryption.lifetime()
+        let max_age = u32::try_from(self.max_age.as_secs()).unwrap_or(u32::MAX);
+        self.encryption.lifetime().min(max_age)
     }
 
     fn encrypt(&self, session: &[u8]) -> Option<Vec<u8>> {
         if session.len() > MAX_SESSION_BYTES {
             return None;
         }
-        let lineage = context::current(|context| lineage_of(context, UnixTime::now()))??;
+        let now = self.time.current_time()?;
+        let lineage = context::current(|context| self.lineage_of(context, now))??;
         let mut plain = zeroize::Zeroizing::new(Vec::with_capacity(HEADER_BYTES + session.len()));
         plain.extend_from_slice(&self.header(lineage));
         plain.extend_from_slice(session);
@@ -99,7 +109,8 @@ impl ProducesTickets for Tickets {
 
     fn decrypt(&self, ticket: &[u8]) -> Option<Vec<u8>> {
         let plain = self.encryption.decrypt(ticket).map(zeroize::Zeroizing::new);
-        let admitted = plain.as_ref().and_then(|plain| self.admit(plain, UnixTime::now()));
+        let admitted =
+            plain.as_ref().and_then(|plain| self.admit(plain, self.time.current_time()?));
         context::current(|context| {
             context.lineage = admitted.map(|(lineage, _)| lineage);
             context.ticket = Some(match (&plain, admitted) {
@@ -114,6 +125,8 @@ impl ProducesTickets for Tickets {
 
 #[cfg(test)]
 mod tests {
+    use rustls::time_provider::DefaultTimeProvider;
+
     use super::*;
 
     fn at(seconds: u64) -> UnixTime {
@@ -122,7 +135,8 @@ mod tests {
 
     fn tickets(policy: u8) -> Tickets {
         let encryption = rustls::crypto::aws_lc_rs::Ticketer::new().expect("ticketer");
-        Tickets { encryption, policy: [policy; 32] }
+        let time = Arc::new(DefaultTimeProvider);
+        Tickets { encryption, policy: [policy; 32], max_age: Duration::from_secs(10_000), time }
     }
 
     fn plain(of: &Tickets, authenticated_at: u64, valid_until: u64) -> Vec<u8> {
@@ -160,7 +174,7 @@ mod tests {
     fn a_resumed_session_keeps_the_lineage_it_came_from() {
         let lineage = Lineage { authenticated_at: at(10), valid_until: at(20) };
         let context = Context { lineage: Some(lineage), ..Context::default() };
-        assert_eq!(lineage_of(&context, at(15)), Some(lineage));
+        assert_eq!(tickets(1).lineage_of(&context, at(15)), Some(lineage));
     }
 
     #[test]
@@ -176,7 +190,7 @@ mod tests {
 
     #[test]
     fn an_anonymous_session_ends_at_the_maximal_age() {
-        let lineage = lineage_of(&Context::default(), at(100)).expect("a ticket");
-        assert_eq!(lineage.valid_until, at(100 + MAX_SESSION_AGE.as_secs()));
+        let lineage = tickets(1).lineage_of(&Context::default(), at(100)).expect("a ticket");
+        assert_eq!(lineage.valid_until, at(10_100));
     }
 }

@@ -73,6 +73,11 @@ impl DnsName {
         &self.0
     }
 
+    /// What follows the first label; `None` if it is the only one.
+    pub(super) fn parent(&self) -> Option<&str> {
+        self.0.split_once('.').map(|(_, parent)| parent)
+    }
+
     /// Whether `base` is a parent or further ancestor of this name.
     pub(super) fn is_below(&self, base: &Self) -> bool {
         self.0.strip_suffix(&*base.0).is_some_and(|rest| rest.ends_with('.'))
@@ -80,7 +85,7 @@ impl DnsName {
 
     /// Whether this name is one label longer than `parent`.
     pub(super) fn is_child_of(&self, parent: &Self) -> bool {
-        self.0.split_once('.').is_some_and(|(_, rest)| *rest == *parent.0)
+        self.parent() == Some(&*parent.0)
     }
 }
 

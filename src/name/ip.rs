@@ -14,6 +14,20 @@ pub(super) struct Network {
 }
 
 impl Network {
+    /// The network of this address alone.
+    pub(super) fn of(address: IpAddr) -> Self {
+        Self { address, prefix_bits: width_bits(address) }
+    }
+
+    pub(super) fn prefix_bits(&self) -> u8 {
+        self.prefix_bits
+    }
+
+    /// The network around it with this shorter prefix.
+    pub(super) fn widened_to(&self, prefix_bits: u8) -> Self {
+        Self { address: lowest(self.address, prefix_bits), prefix_bits }
+    }
+
     /// Whether the address is one of the network's.
     pub(super) fn contains(&self, address: IpAddr) -> bool {
         address.is_ipv4() == self.address.is_ipv4()

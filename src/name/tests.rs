@@ -2,10 +2,13 @@
 
 use proptest::prelude::*;
 
-use super::{NamePattern, PeerName};
+use super::{NamePattern, PatternIndex, PeerName};
 
 fn pattern(text: &str) -> NamePattern {
-    NamePattern::parse(text).expect("a pattern")
+    match text {
+        "*" => NamePattern::ANY_DNS,
+        _ => NamePattern::parse(text).expect("a pattern"),
+    }
 }
 
 fn dns(text: &str) -> PeerName {
@@ -117,6 +120,34 @@ fn what_looks_like_an_address_or_a_port_is_no_uri_but_short_uris_are() {
 }
 
 #[test]
+fn any_dns_name_is_within_the_asterisk_and_nothing_else_is() {
+    let any = NamePattern::ANY_DNS;
+    assert!(any.matches(&dns("fe01.contoso.test")) && any.matches(&dns("*.contoso.test")));
+    assert!(!any.matches(&uri("spiffe://contoso.test/a")) && !any.matches(&ip("192.0.2.7")));
+    assert!(pattern("*.contoso.test").is_within(&any) && !any.is_within(&pattern("*.test")));
+    assert!(!any.overlaps(&pattern("192.0.2.0/24")));
+}
+
+#[test]
+fn the_index_shows_the_narrowest_pattern_first() {
+    let mut index = PatternIndex::default();
+    let patterns = ["*", "*.test", "fe01.contoso.test", "*.contoso.test"];
+    for text in patterns {
+        index.insert(&pattern(text), text);
+    }
+    let mut seen = Vec::new();
+    let all = index.matching(&dns("fe01.contoso.test"), |text| {
+        seen.push(text);
+        None::<()>
+    });
+    assert_eq!(all, None);
+    assert_eq!(seen, ["fe01.contoso.test", "*.contoso.test", "*.test", "*"]);
+    assert_eq!(index.matching(&dns("*.contoso.test"), Some), Some("*.contoso.test"));
+    assert_eq!(index.touching(&dns("*.contoso.test"), Some), Some("fe01.contoso.test"));
+    assert_eq!(index.containing(&pattern("*.a.test"), Some), Some("*.test"));
+}
+
+#[test]
 fn addresses_and_networks_match_within_their_family() {
     let net = pattern("192.0.2.0/24");
     assert!(net.matches(&ip("192.0.2.7")));
@@ -217,6 +248,7 @@ fn pattern_text() -> impl Strategy<Value = String> {
     prop_oneof![
         dns_text(),
         dns_text().prop_map(|base| format!("*.{base}")),
+        Just("*".to_owned()),
         proptest::collection::vec("[ab]", 1..4)
             .prop_map(|path| format!("spiffe://d/{}", path.join("/"))),
         proptest::collection::vec("[ab]", 0..3)
@@ -271,6 +303,36 @@ proptest! {
         if a.matches(&name) && b.matches(&name) {
             prop_assert!(a.overlaps(&b));
         }
+    }
+
+    #[test]
+    fn the_index_finds_what_a_look_at_every_pattern_would(
+        patterns in proptest::collection::vec(pattern_text(), 0..12),
+        name in peer_name(),
+        inner in pattern_text(),
+    ) {
+        let patterns: Vec<_> = patterns.iter().map(|text| pattern(text)).collect();
+        let mut index = PatternIndex::default();
+        for (number, pattern) in patterns.iter().enumerate() {
+            index.insert(pattern, number);
+        }
+        let inner = pattern(&inner);
+        let wanted = |fits: &dyn Fn(&NamePattern) -> bool| -> Vec<usize> {
+            (0..patterns.len()).filter(|number| fits(&patterns[*number])).collect()
+        };
+        let mut found = [const { Vec::new() }; 3];
+        let [matching, touching, containing] = &mut found;
+        let none: Option<()> = None;
+        index.matching(&name, |number| { matching.push(number); none });
+        index.touching(&name, |number| { touching.push(number); none });
+        index.containing(&inner, |number| { containing.push(number); none });
+        for pair in matching.windows(2) {
+            prop_assert!(patterns[pair[0]].is_within(&patterns[pair[1]]), "narrowest first");
+        }
+        found.iter_mut().for_each(|numbers| numbers.sort_unstable());
+        prop_assert_eq!(&found[0], &wanted(&|pattern| pattern.matches(&name)));
+        prop_assert_eq!(&found[1], &wanted(&|pattern| pattern.touches(&name)));
+        prop_assert_eq!(&found[2], &wanted(&|pattern| inner.is_within(pattern)));
     }
 
     #[test]

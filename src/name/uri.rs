@@ -52,7 +52,7 @@ impl UriName {
 
     /// Whether it is a SPIFFE ID.
     pub fn is_spiffe(&self) -> bool {
-        self.0.starts_with(SPIFFE)
+        is_spiffe(&self.0)
     }
 
     /// Whether it goes on after `prefix`, which ends in a slash.
@@ -65,6 +65,11 @@ impl fmt::Display for UriName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
+}
+
+/// Whether a URI in canonical form is a SPIFFE ID.
+pub(super) fn is_spiffe(uri: &str) -> bool {
+    uri.starts_with(SPIFFE)
 }
 
 /// Whether a pattern of the configuration means a URI. A mistyped IPv6 address and a host with its

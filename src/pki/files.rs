@@ -17,6 +17,21 @@ pub struct FileError {
     pub source: io::Error,
 }
 
+/// A file that couldn't be read.
+#[derive(Debug, thiserror::Error)]
+#[error("can't read {}: {source}", path.display())]
+pub struct ReadError {
+    /// The file.
+    pub path: PathBuf,
+    /// What the operating system said.
+    pub source: io::Error,
+}
+
+/// Reads a text file as a whole.
+pub fn read(path: &Path) -> Result<String, ReadError> {
+    fs::read_to_string(path).map_err(|source| ReadError { path: path.to_owned(), source })
+}
+
 /// Writes a file that everybody may read (mode 0644), replacing any; a symbolic link is replaced,
 /// not followed.
 pub fn write_public(path: &Path, content: &[u8]) -> Result<(), FileError> {

@@ -58,6 +58,11 @@ const SUBTYPE_SSL_SIG_ALG: u8 = 0x24;
 const SUBTYPE_SSL_KEY_ALG: u8 = 0x25;
 const SUBTYPE_SSL_CLIENT_CERT: u8 = 0x28;
 
+/// Types of our own, from those that are free for use (PP2_TYPE_MIN_CUSTOM).
+const TYPE_MATCHED_NAME: u8 = 0xe0;
+const TYPE_PEER_SET: u8 = 0xe1;
+const TYPE_PROFILE: u8 = 0xe2;
+
 const CLIENT_SSL: u8 = 0x01;
 const CLIENT_CERT_CONN: u8 = 0x02;
 const CLIENT_CERT_SESS: u8 = 0x04;
@@ -76,6 +81,13 @@ pub struct Header<'a> {
     pub unique_id: Option<&'a [u8]>,
     /// What TLS proved (PP2_TYPE_SSL); `None` if the client didn't use TLS.
     pub tls: Option<Tls<'a>>,
+    /// The name of the client's certificate that counted (type 0xE0, one of those that senders may
+    /// give a meaning of their own), up to [`MAX_TEXT_BYTES`].
+    pub matched_name: Option<&'a str>,
+    /// NAME of the `[peers.NAME]` that admits the client (type 0xE1).
+    pub peer_set: Option<&'a str>,
+    /// NAME of the `[trust.NAME]` whose CA vouches for it (type 0xE2).
+    pub profile: Option<&'a str>,
 }
 
 /// The two ends of the client's connection.
@@ -187,17 +199,20 @@ pub enum Field {
     Algorithm,
     /// [`Tls::common_name`]
     CommonName,
+    /// [`Header::matched_name`], [`Header::peer_set`] or [`Header::profile`]
+    Admitted,
     /// [`Tls::certificate`]
     Certificate,
 }
 
 impl Field {
-    const ALL: [(Self, &'static str); 6] = [
+    const ALL: [(Self, &'static str); 7] = [
         (Self::Alpn, "alpn"),
         (Self::Authority, "authority"),
         (Self::UniqueId, "unique id"),
         (Self::Algorithm, "algorithm"),
         (Self::CommonName, "common name"),
+        (Self::Admitted, "admitted"),
         (Self::Certificate, "certificate"),
     ];
 }
@@ -249,6 +264,9 @@ impl Header<'_> {
         writer.tlv(Field::Alpn, TYPE_ALPN, self.alpn, MAX_ALPN_BYTES);
         writer.text(Field::Authority, TYPE_AUTHORITY, self.authority);
         writer.tlv(Field::UniqueId, TYPE_UNIQUE_ID, self.unique_id, MAX_UNIQUE_ID_BYTES);
+        writer.text(Field::Admitted, TYPE_MATCHED_NAME, self.matched_name);
+        writer.text(Field::Admitted, TYPE_PEER_SET, self.peer_set);
+        writer.text(Field::Admitted, TYPE_PROFILE, self.profile);
         if let Some(tls) = &self.tls {
             writer.tls(tls);
         }

@@ -7,7 +7,8 @@ use super::{
     FAMILY_TCP6, FAMILY_UNIX_STREAM, FAMILY_UNSPEC, FIXED_BYTES, Header, MAX_ALPN_BYTES,
     MAX_UNIQUE_ID_BYTES, SIGNATURE, SUBTYPE_SSL_CIPHER, SUBTYPE_SSL_CLIENT_CERT, SUBTYPE_SSL_CN,
     SUBTYPE_SSL_KEY_ALG, SUBTYPE_SSL_SIG_ALG, SUBTYPE_SSL_VERSION, TYPE_ALPN, TYPE_AUTHORITY,
-    TYPE_CRC32C, TYPE_SSL, TYPE_UNIQUE_ID, Tls, VERSION_2,
+    TYPE_CRC32C, TYPE_MATCHED_NAME, TYPE_PEER_SET, TYPE_PROFILE, TYPE_SSL, TYPE_UNIQUE_ID, Tls,
+    VERSION_2,
 };
 
 /// Why bytes are no PROXY protocol header, version 2. The sender's fault in each case: the
@@ -149,6 +150,9 @@ fn read_tlvs<'a>(
                 }
                 header.tls = read_tls(value)?;
             }
+            TYPE_MATCHED_NAME => own(&mut header.matched_name, kind, value)?,
+            TYPE_PEER_SET => own(&mut header.peer_set, kind, value)?,
+            TYPE_PROFILE => own(&mut header.profile, kind, value)?,
             _ => {}
         }
     }
@@ -211,6 +215,12 @@ fn once<T>(slot: &mut Option<T>, kind: u8, value: T) -> Result<(), ProxyError> {
         None => Ok(()),
         Some(_) => Err(ProxyError::Duplicate(kind)),
     }
+}
+
+/// A type that is free for use: of what other senders mean by it, text is all that can be taken
+/// for ours.
+fn own<'a>(slot: &mut Option<&'a str>, kind: u8, value: &'a [u8]) -> Result<(), ProxyError> {
+    std::str::from_utf8(value).map_or(Ok(()), |text| once(slot, kind, text))
 }
 
 fn at_most(limit: usize, kind: u8, value: &[u8]) -> Result<(), ProxyError> {

@@ -67,7 +67,11 @@ fn every_tlv_is_the_specifications_bytes() {
         authority: Some("b.test"),
         unique_id: Some(b"id"),
         tls: Some(tls()),
+        matched_name: Some("a.test"),
+        peer_set: Some("edges"),
+        profile: Some("b"),
     };
+    let own = b"\xe0\x00\x06a.test\xe1\x00\x05edges\xe2\x00\x01b";
     let ssl = [
         b"\x07\x00\x00\x00\x00".as_slice(),
         b"\x21\x00\x07TLSv1.3",
@@ -78,9 +82,16 @@ fn every_tlv_is_the_specifications_bytes() {
         b"\x28\x00\x05\x30\x03\x02\x01\x07",
     ]
     .concat();
-    let body =
-        [V4, b"\x01\x00\x02h2", b"\x02\x00\x06b.test", b"\x05\x00\x02id", b"\x20\x00\x4a", &ssl]
-            .concat();
+    let body = [
+        V4,
+        b"\x01\x00\x02h2",
+        b"\x02\x00\x06b.test",
+        b"\x05\x00\x02id",
+        own,
+        b"\x20\x00\x4a",
+        &ssl,
+    ]
+    .concat();
     assert_eq!(ssl.len(), 0x4a);
     let expected = by_hand(0x21, 0x11, &body);
     assert_eq!(encode(&header), expected);
@@ -197,13 +208,24 @@ fn values_over_their_limits_are_left_out_and_named() {
         authority: Some(&long),
         unique_id: Some(&[0; 129]),
         tls: Some(Tls { common_name: Some(&long), cipher: Some(&long), ..tls() }),
+        peer_set: Some(&long),
+        ..Header::default()
     };
     let mut bytes = Vec::new();
     let omitted = header.encode(&mut bytes);
-    assert_eq!(omitted.to_string(), "alpn, authority, unique id, algorithm, common name");
+    assert_eq!(omitted.to_string(), "alpn, authority, unique id, algorithm, common name, admitted");
     let (read, _) = parse(&bytes).unwrap().unwrap();
     let tls = Tls { common_name: None, cipher: None, ..tls() };
     assert_eq!(read, Header { tls: Some(tls), ..Header::default() });
+}
+
+#[test]
+fn what_another_sender_means_by_our_types_is_skipped_unless_it_is_text() {
+    let header = Header { peer_set: Some("edges"), ..Header::default() };
+    let bytes = unspec(b"\xe0\0\x01\xff\xe1\0\x05edges");
+    assert_eq!(parse(&bytes), Ok(Some((header, bytes.len()))));
+    let twice = unspec(b"\xe1\0\x01a\xe1\0\x01b");
+    assert_eq!(parse(&twice), Err(ProxyError::Duplicate(0xe1)));
 }
 
 #[test]
@@ -316,6 +338,7 @@ proptest! {
         authority in option::of(".{0,60}"),
         unique_id in option::of(vec(any::<u8>(), 0..=128)),
         tls in option::of(any_tls()),
+        own in [option::of(".{0,40}"), option::of(".{0,40}"), option::of(".{0,40}")],
         follows in vec(any::<u8>(), 0..40),
     ) {
         let header = Header {
@@ -339,6 +362,9 @@ proptest! {
                 key_alg: texts[4].as_deref(),
                 certificate: certificate.as_deref(),
             }),
+            matched_name: own[0].as_deref(),
+            peer_set: own[1].as_deref(),
+            profile: own[2].as_deref(),
         };
         let mut bytes = encode(&header);
         let length = bytes.len();

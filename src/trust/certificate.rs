@@ -11,7 +11,8 @@ use x509_parser::{
     asn1_rs::{Oid, oid},
     certificate::{X509Certificate, X509CertificateParser},
     extensions::{
-        BasicConstraints, ExtendedKeyUsage, GeneralName, KeyUsage, SubjectAlternativeName,
+        BasicConstraints, CRLDistributionPoints, DistributionPointName, ExtendedKeyUsage,
+        GeneralName, KeyUsage, SubjectAlternativeName,
     },
     nom::Parser as _,
     oid_registry,
@@ -34,6 +35,13 @@ const MAX_EXTENSIONS: usize = 64;
 
 /// Octets of a serial number; RFC 5280 §4.1.2.2 asks CAs for 20 at most, some don't care.
 const MAX_SERIAL_BYTES: usize = 64;
+
+/// Distribution points of one certificate that are kept; each takes memory while a client is
+/// connected.
+const MAX_DISTRIBUTION_POINTS: usize = 8;
+
+/// Bytes of a distribution point's URI; longer ones are left out.
+const MAX_URI_BYTES: usize = 512;
 
 /// Shortest RSA key, for peers and CAs.
 pub(super) const MIN_RSA_BITS: u16 = 2048;
@@ -107,9 +115,13 @@ pub(super) struct Certificate<'a> {
     extended_key_usage: Option<ExtendedKeyUsage<'a>>,
     /// pathLenConstraint: how many CA certificates may follow.
     pub(super) path_length: Option<u32>,
+    /// Whether it is a CA's by its basic constraints.
+    pub(super) is_ca: bool,
     /// Whether it restricts the names of what it issues.
     pub(super) constrains_names: bool,
     alternative_names: Option<&'a [u8]>,
+    /// Where its CA publishes CRLs, the URIs in its order.
+    pub(super) distribution_points: Vec<&'a str>,
 }
 
 impl<'a> Certificate<'a> {
@@ -136,8 +148,10 @@ impl<'a> Certificate<'a> {
             key_usage: None,
             extended_key_usage: None,
             path_length: None,
+            is_ca: false,
             constrains_names: false,
             alternative_names: None,
+            distribution_points: Vec::new(),
             x509,
         };
         let mut seen: Vec<Oid<'a>> = Vec::new();
@@ -156,10 +170,14 @@ impl<'a> Certificate<'a> {
             } else if extension.oid == oid_registry::OID_X509_EXT_BASIC_CONSTRAINTS {
                 let constraints = whole(BasicConstraints::from_der(value), "basic constraints")?;
                 certificate.path_length = constraints.path_len_constraint;
+                certificate.is_ca = constraints.ca;
             } else if extension.oid == oid_registry::OID_X509_EXT_NAME_CONSTRAINTS {
                 certificate.constrains_names = true;
             } else if extension.oid == oid_registry::OID_X509_EXT_SUBJECT_ALT_NAME {
                 certificate.alternative_names = Some(value);
+            } else if extension.oid == oid_registry::OID_X509_EXT_CRL_DISTRIBUTION_POINTS {
+                let points = CRLDistributionPoints::from_der(value);
+                certificate.distribution_points = uris(&whole(points, "CRL distribution points")?);
             }
         }
         Ok(certificate)
@@ -177,6 +195,11 @@ impl<'a> Certificate<'a> {
     /// The issuer in DER, to be compared.
     pub(super) fn raw_issuer(&self) -> &[u8] {
         self.x509.issuer().as_raw()
+    }
+
+    /// The SubjectPublicKeyInfo in DER.
+    pub(super) fn raw_public_key(&self) -> &'a [u8] {
+        self.x509.subject_pki.raw
     }
 
     /// The subject as text.
@@ -213,6 +236,11 @@ impl<'a> Certificate<'a> {
     /// Whether its key may sign certificates (RFC 5280 §4.2.1.3).
     pub(super) fn may_issue(&self) -> bool {
         self.key_usage.as_ref().is_none_or(KeyUsage::key_cert_sign)
+    }
+
+    /// Whether its key may sign CRLs (RFC 5280 §4.2.1.3).
+    pub(super) fn may_sign_crls(&self) -> bool {
+        self.key_usage.as_ref().is_none_or(KeyUsage::crl_sign)
     }
 
     /// The TLS purposes of a peer's certificate. `anyExtendedKeyUsage` isn't one of them: it says
@@ -268,6 +296,21 @@ fn whole<T, E>(parsed: Result<(&[u8], T), E>, extension: &str) -> Result<T, Malf
         Ok(([], value)) => Ok(value),
         _ => Err(MalformedCertificate(format!("its {extension} extension can't be read"))),
     }
+}
+
+/// The URIs of full names (RFC 5280 §4.2.1.13). Points of which another issuer signs the CRL, or
+/// whose CRL has some reasons only, lead to nothing that is accepted.
+fn uris<'a>(points: &CRLDistributionPoints<'a>) -> Vec<&'a str> {
+    let own = points.iter().filter(|point| point.crl_issuer.is_none() && point.reasons.is_none());
+    let names = own.filter_map(|point| match &point.distribution_point {
+        Some(DistributionPointName::FullName(names)) => Some(names),
+        _ => None,
+    });
+    let uris = names.flatten().filter_map(|name| match name {
+        GeneralName::URI(uri) if uri.len() <= MAX_URI_BYTES => Some(*uri),
+        _ => None,
+    });
+    uris.take(MAX_DISTRIBUTION_POINTS).collect()
 }
 
 fn unix_time(seconds: i64) -> UnixTime {

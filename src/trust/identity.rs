@@ -124,6 +124,7 @@ impl Identity {
     }
 }
 
+/// A serial number in upper-case hexadecimal digits, without leading zero octets.
 pub(super) fn hex(serial: &[u8]) -> String {
     let start = serial.iter().position(|&byte| byte != 0).unwrap_or(serial.len());
     match &serial[start..] {

@@ -6,7 +6,9 @@
 use rustls_pki_types::UnixTime;
 
 use super::{
-    Identity, Refusal, Refused, nearest,
+    Identity, Refusal, Refused,
+    identity::hex,
+    nearest,
     policy::{Anchor, Binding, Policy, Rule},
     proof::{PathFacts, Validity},
     verification::rfc3339,
@@ -15,6 +17,7 @@ use super::{
 use crate::{
     config::EkuRule,
     name::{NamePattern, PeerName},
+    revocation::{Mode, Problem, Verdict},
 };
 
 /// What admits a peer.
@@ -167,9 +170,13 @@ fn admit(case: &Case<'_>, now: UnixTime, witness: &impl Witness) -> Result<UnixT
             if case.path.constrains_names { "the name is within them" } else { "there are none" };
         found.to_owned()
     })?;
-    witness.check(Check::Validity, check_validity(case, now), |&end| {
+    let valid_until = witness.check(Check::Validity, check_validity(case, now), |&end| {
         format!("valid until {}", rfc3339(end))
-    })
+    })?;
+    witness.check(Check::Revocation, check_revocation(case, now), |()| {
+        describe_revocation(case.rule.crls.rules().mode).to_owned()
+    })?;
+    Ok(valid_until)
 }
 
 fn check_length(case: &Case<'_>) -> Result<(), Objection> {
@@ -269,6 +276,43 @@ fn valid_at(
     Ok(())
 }
 
+/// Asks the profile's CRLs about every certificate of the path, the anchor's excepted.
+fn check_revocation(case: &Case<'_>, now: UnixTime) -> Result<(), Objection> {
+    let links = &case.path.links;
+    let Verdict::Bad(problem) = case.rule.crls.check(links, now) else { return Ok(()) };
+    let which = |link: usize| match (link, links.get(link)) {
+        (0, _) | (_, None) => "the client's certificate".to_owned(),
+        (_, Some(link)) => format!("the intermediate certificate {}", hex(&link.serial)),
+    };
+    let profile = &case.rule.set.trust.name;
+    Err(match problem {
+        Problem::Revoked { link, at, reason } => Objection::of_rule(
+            Refusal::Revoked,
+            format!("{} was revoked at {} ({})", which(link), rfc3339(at), reason.as_str()),
+        ),
+        Problem::Unknown { link, why } => Objection::of_rule(
+            Refusal::RevocationUnknown,
+            format!("whether {} is revoked isn't known in trust.{profile}: {why}", which(link)),
+        ),
+        Problem::Stale { link, since } => Objection::of_rule(
+            Refusal::CrlStale,
+            format!(
+                "the CRL of trust.{profile} for {} is out of date since {}",
+                which(link),
+                rfc3339(since)
+            ),
+        ),
+    })
+}
+
+fn describe_revocation(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Off => "the profile doesn't look at it",
+        Mode::Prefer => "no CRL lists a certificate of the path",
+        Mode::Require => "a CRL speaks for every certificate of the path, and lists none",
+    }
+}
+
 /// The entry of the peer set, and the name of the certificate that it lists and that the profile's
 /// CAs may vouch for.
 fn find_name(
@@ -300,11 +344,10 @@ fn unlisted(
     anchor: &Anchor,
     witness: &impl Witness,
 ) -> Objection {
-    let bound = |rule: &Rule| anchor.bindings.iter().any(|binding| binding.is_for(rule));
     let elsewhere = policy
         .rules()
         .iter()
-        .filter(|rule| !bound(rule))
+        .filter(|rule| !anchor.is_bound_to(rule))
         .find_map(|rule| Some((rule, find_name(rule, identity, &Unseen)?.1)));
     if let Some((rule, name)) = elsewhere {
         return Objection {

@@ -11,7 +11,7 @@ use super::{
     judge::{Grant, Objection, judge},
     policy::{Anchor, Policy},
     presented::Presented,
-    proof::{AnchorId, PathFacts},
+    proof::PathFacts,
     verification,
     witness::{Check, Link, Step, Witness},
 };
@@ -81,7 +81,7 @@ fn facts(
 ) -> Result<PathFacts, Objection> {
     let unmatched =
         || Objection::to_path(Refusal::Malformed, "the path has a certificate that wasn't sent");
-    let id = policy.id_of(path.anchor()).ok_or_else(unmatched)?;
+    let anchor = policy.anchor_of(path.anchor()).ok_or_else(unmatched)?;
     let issuers = path
         .intermediate_certificates()
         .map(|used| {
@@ -89,25 +89,20 @@ fn facts(
             presented.intermediates.iter().find(|sent| sent.der() == &*der).ok_or_else(unmatched)
         })
         .collect::<Result<Vec<_>, _>>()?;
-    witness.note(|| describe(policy, presented, &issuers, id));
+    witness.note(|| describe(presented, &issuers, anchor));
     witness.check(Check::IssuerKeyUsage, check_issuers(&issuers), |()| {
         "no intermediate certificate is kept from signing certificates".to_owned()
     })?;
-    Ok(PathFacts::of(&presented.leaf, &issuers, id, path.anchor()))
+    policy.learn(&issuers, anchor);
+    Ok(PathFacts::of(&presented.leaf, &issuers, anchor))
 }
 
-fn describe(
-    policy: &Policy,
-    presented: &Presented<'_>,
-    issuers: &[&Certificate<'_>],
-    id: AnchorId,
-) -> Step {
+fn describe(presented: &Presented<'_>, issuers: &[&Certificate<'_>], anchor: &Anchor) -> Step {
     let certificates = std::iter::once(&presented.leaf).chain(issuers.iter().copied());
-    let anchor = policy.anchor(id).map(|(_, anchor)| anchor);
     Step::Path {
         certificates: certificates.map(Link::of).collect(),
-        anchor: anchor.map(|anchor| anchor.subject.to_string()).unwrap_or_default(),
-        profiles: anchor.into_iter().flat_map(Anchor::profiles).collect(),
+        anchor: anchor.subject.to_string(),
+        profiles: anchor.profiles().collect(),
     }
 }
 

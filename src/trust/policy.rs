@@ -19,6 +19,7 @@ use super::{
 use crate::{
     config::{CaCertificate, ClientAuth, PeerSet, TrustProfile},
     name::PeerName,
+    revocation::{IssuerId, Store, Stores},
 };
 
 /// A CA certificate that can't be a trust anchor.
@@ -52,12 +53,18 @@ pub struct Policy {
 #[derive(Debug)]
 pub(super) struct Rule {
     pub(super) set: Arc<PeerSet>,
+    /// The CRLs of its profile.
+    pub(super) crls: Arc<Store>,
 }
 
 /// A CA: one subject, one key, one set of name constraints.
 #[derive(Debug)]
 pub(super) struct Anchor {
-    id: AnchorId,
+    pub(super) id: AnchorId,
+    /// As the issuer of certificates and CRLs.
+    pub(super) issuer: IssuerId,
+    /// Whether it restricts the names of what it issues.
+    pub(super) constrains_names: bool,
     pub(super) subject: Arc<str>,
     /// The profiles that it belongs to, those with the longest validity first.
     pub(super) bindings: Vec<Binding>,
@@ -70,6 +77,13 @@ pub(super) struct Binding {
     pub(super) validity: Validity,
     /// pathLenConstraint of the CA certificate.
     pub(super) path_length: Option<u32>,
+}
+
+impl Anchor {
+    /// Whether it vouches for the profile of this rule.
+    pub(super) fn is_bound_to(&self, rule: &Rule) -> bool {
+        self.bindings.iter().any(|binding| binding.is_for(rule))
+    }
 }
 
 impl Binding {
@@ -88,12 +102,17 @@ impl Anchor {
 
 impl Policy {
     /// Compiles what a listener admits: its `client_auth` and `peers`. With
-    /// [`ClientAuth::None`] the peers don't matter, and no certificate is ever good.
+    /// [`ClientAuth::None`] the peers don't matter, and no certificate is ever good. The `stores`
+    /// have the CRLs of each profile; a profile that has none there has no CRL at all.
     ///
     /// # Errors
     /// Names the CA certificate that can't be a trust anchor. Its validity is not looked at here:
     /// that is decided at the time of each decision.
-    pub fn new(client_auth: ClientAuth, peers: &[Arc<PeerSet>]) -> Result<Self, PolicyError> {
+    pub fn new(
+        client_auth: ClientAuth,
+        peers: &[Arc<PeerSet>],
+        stores: &Stores,
+    ) -> Result<Self, PolicyError> {
         let mut policy = Self {
             client_auth,
             rules: Vec::new(),
@@ -107,17 +126,18 @@ impl Policy {
             return Ok(policy);
         }
         for set in peers {
+            let crls = stores.of(&set.trust.name);
             let known = policy.rules.iter().any(|rule| Arc::ptr_eq(&rule.set.trust, &set.trust));
             if !known {
                 for ca in &set.trust.ca {
-                    policy.bind(&set.trust, ca).map_err(|problem| PolicyError {
+                    policy.bind(&set.trust, ca, &crls).map_err(|problem| PolicyError {
                         profile: set.trust.name.clone(),
                         file: ca.file.clone(),
                         problem,
                     })?;
                 }
             }
-            policy.rules.push(Rule { set: set.clone() });
+            policy.rules.push(Rule { set: set.clone(), crls });
         }
         for anchor in &mut policy.anchors {
             anchor.bindings.sort_by_key(|binding| std::cmp::Reverse(binding.validity.not_after));
@@ -125,7 +145,12 @@ impl Policy {
         Ok(policy)
     }
 
-    fn bind(&mut self, profile: &Arc<TrustProfile>, ca: &CaCertificate) -> Result<(), String> {
+    fn bind(
+        &mut self,
+        profile: &Arc<TrustProfile>,
+        ca: &CaCertificate,
+        crls: &Store,
+    ) -> Result<(), String> {
         let certificate = Certificate::parse(&ca.der).map_err(|why| why.to_string())?;
         if certificate.key.is_weak() {
             return Err(format!(
@@ -144,6 +169,8 @@ impl Policy {
                         isn't the certificate of a CA"
                 .to_owned());
         }
+        let (name, key) = (certificate.raw_subject(), certificate.raw_public_key());
+        let issuer = crls.learn(name, key, certificate.may_sign_crls());
         let trust_anchor = webpki::anchor_from_trusted_cert(&ca.der)
             .map_err(|error| format!("it can't be a trust anchor: {error}"))?
             .to_owned();
@@ -164,7 +191,13 @@ impl Policy {
         self.trust_anchors.push(trust_anchor);
         self.anchor_index.insert(id, self.anchors.len());
         let subject = certificate.subject().into();
-        self.anchors.push(Anchor { id, subject, bindings: vec![binding] });
+        self.anchors.push(Anchor {
+            id,
+            issuer,
+            constrains_names: certificate.constrains_names,
+            subject,
+            bindings: vec![binding],
+        });
         Ok(())
     }
 
@@ -289,11 +322,22 @@ impl Policy {
         Some((index, &self.anchors[index]))
     }
 
-    /// The id of one of [`Self::trust_anchors`].
-    pub(super) fn id_of(&self, trust_anchor: &TrustAnchor<'_>) -> Option<AnchorId> {
+    /// What is known of one of [`Self::trust_anchors`].
+    pub(super) fn anchor_of(&self, trust_anchor: &TrustAnchor<'_>) -> Option<&Anchor> {
         let index =
             self.trust_anchors.iter().position(|known| std::ptr::eq(known, trust_anchor))?;
-        Some(self.anchors[index].id)
+        Some(&self.anchors[index])
+    }
+
+    /// The intermediate CAs of a path whose signatures hold: from now on CRLs of theirs count in
+    /// the profiles of the anchor.
+    pub(super) fn learn(&self, issuers: &[&Certificate<'_>], anchor: &Anchor) {
+        for rule in self.rules.iter().filter(|rule| anchor.is_bound_to(rule)) {
+            for issuer in issuers {
+                let (name, key) = (issuer.raw_subject(), issuer.raw_public_key());
+                rule.crls.learn(name, key, issuer.may_sign_crls());
+            }
+        }
     }
 
     /// What can be refused without a signature being verified.

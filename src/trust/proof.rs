@@ -14,7 +14,9 @@ use rustls_pki_types::{TrustAnchor, UnixTime};
 use super::{
     Identity, KeyAlgorithm,
     certificate::{Certificate, Purposes},
+    policy::Anchor,
 };
+use crate::revocation::{IssuerId, Link};
 
 /// A trust anchor whichever policy it is in: SHA-256 of its subject, key and name constraints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -76,18 +78,15 @@ pub(super) struct PathFacts {
     pub(super) purposes: Purposes,
     /// Whether a CA on the path, the anchor included, restricts names.
     pub(super) constrains_names: bool,
+    /// What CRLs are asked about: the client's own certificate, then the intermediate ones.
+    pub(super) links: Box<[Link]>,
 }
 
 impl PathFacts {
     /// The facts of a path, whose `issuers` go from the client's issuer upwards.
-    pub(super) fn of(
-        own: &Certificate<'_>,
-        issuers: &[&Certificate<'_>],
-        anchor_id: AnchorId,
-        anchor: &TrustAnchor<'_>,
-    ) -> Self {
+    pub(super) fn of(own: &Certificate<'_>, issuers: &[&Certificate<'_>], anchor: &Anchor) -> Self {
         Self {
-            anchor: anchor_id,
+            anchor: anchor.id,
             own_validity: Validity::of(own),
             issuer_validity: issuers
                 .iter()
@@ -100,8 +99,9 @@ impl PathFacts {
                     server: left.server && allowed.server,
                 }
             }),
-            constrains_names: anchor.name_constraints.is_some()
+            constrains_names: anchor.constrains_names
                 || issuers.iter().any(|issuer| issuer.constrains_names),
+            links: links(own, issuers, anchor.issuer),
         }
     }
 
@@ -109,6 +109,27 @@ impl PathFacts {
     pub(super) fn intermediates(&self) -> usize {
         self.issuer_keys.len()
     }
+}
+
+/// Each certificate of a path with the key that signed it.
+fn links(own: &Certificate<'_>, issuers: &[&Certificate<'_>], anchor: IssuerId) -> Box<[Link]> {
+    let id =
+        |issuer: &&Certificate<'_>| IssuerId::of(issuer.raw_subject(), issuer.raw_public_key());
+    let signed_by = issuers.iter().map(id).chain([anchor]);
+    std::iter::once(&own)
+        .chain(issuers)
+        .zip(signed_by)
+        .map(|(certificate, issuer)| Link {
+            issuer,
+            serial: certificate.serial().into(),
+            is_ca: certificate.is_ca,
+            distribution_points: certificate
+                .distribution_points
+                .iter()
+                .map(|&uri| uri.into())
+                .collect(),
+        })
+        .collect()
 }
 
 /// Who a client is, and the path that proves it.

@@ -78,6 +78,10 @@ refusals! {
     UnsupportedAlgorithm => "unsupported_algorithm", UnsupportedCertificate;
     /// A certificate has a critical extension that isn't understood (RFC 5280 §4.2).
     UnknownCriticalExtension => "unknown_critical_extension", UnsupportedCertificate;
+    /// The peer set pins other keys than the client's.
+    KeyNotPinned => "key_not_pinned", AccessDenied;
+    /// The peer set has as many connections, or handshakes in a second, as it may have.
+    OverLimit => "over_limit", AccessDenied;
 }
 
 impl fmt::Display for Refusal {

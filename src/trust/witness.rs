@@ -64,6 +64,8 @@ checks! {
     NameConstraints => "name_constraints", "name constraints";
     /// Whether every certificate of a path, the CA's included, is valid at the time.
     Validity => "validity", "validity";
+    /// Whether a CA of a path has revoked a certificate of it.
+    Revocation => "revocation", "revocation";
 }
 
 /// A certificate as a path refers to it.

@@ -87,6 +87,7 @@ pub struct Config {
     admin: SocketAddr,
     names: Vec<String>,
     blocked: Vec<String>,
+    revocation: String,
     trust: String,
     backends: String,
     listeners: Vec<Listener>,
@@ -104,6 +105,7 @@ impl Config {
             admin: (Ipv4Addr::LOCALHOST, free_port()).into(),
             names: vec![Pki::CLIENT.into()],
             blocked: vec![Pki::BLOCKED.into()],
+            revocation: "revocation = \"off\"".into(),
             trust: String::new(),
             backends: String::new(),
             listeners: Vec::new(),
@@ -157,6 +159,12 @@ impl Config {
     /// The names of the peers `clients`, instead of [`Pki::CLIENT`].
     pub fn peer_names(mut self, names: &[&str]) -> Self {
         self.names = names.iter().map(|&name| name.into()).collect();
+        self
+    }
+
+    /// Lines about revocation for `[trust.contoso]`, instead of `revocation = "off"`.
+    pub fn revocation(mut self, lines: &str) -> Self {
+        self.revocation = lines.into();
         self
     }
 
@@ -217,13 +225,14 @@ impl Config {
 
     /// The file's content.
     pub fn text(&self) -> String {
-        let Self { top, admin, names, blocked, trust, backends, limits, log, raw, .. } = self;
+        let Self { top, admin, names, blocked, revocation, trust, backends, .. } = self;
+        let Self { limits, log, raw, .. } = self;
         let mut text = format!(
             "{top}[admin]\nlisten = \"{admin}\"\n\n\
              [log]\n{log}\n\
              [limits]\n{limits}\n\
              [trust.contoso]\nca = [\"ca.pem\"]\nnames = [\"*.contoso.test\"]\n\
-             revocation = \"off\"\n{trust}\n\
+             {revocation}\n{trust}\n\
              [peers.clients]\ntrust = \"contoso\"\nnames = {names:?}\nblocked = {blocked:?}\n\n\
              {backends}"
         );

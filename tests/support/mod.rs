@@ -12,6 +12,7 @@
 mod backends;
 mod clients;
 mod config;
+mod crl_server;
 mod pki;
 mod ports;
 mod server;
@@ -20,6 +21,7 @@ mod tools;
 pub use backends::{Backend, Recorder, SinkReport, checksum, pattern};
 pub use clients::{Finished, SClient, TlsClient, client_config};
 pub use config::{Config, Listener};
+pub use crl_server::{CrlServer, Reply};
 pub use pki::{Files, Pki};
 pub use ports::free_port;
 pub use server::{LogLine, Sample, Server, Unstarted};

@@ -4,12 +4,12 @@ use super::{GOOD, changed, errors, good, refused, warned};
 use crate::config::EkuRule;
 
 /// A second profile with its own peers, admitted by the listener.
-fn with_partner(trust: &str) -> String {
+pub(super) fn with_partner(trust: &str) -> String {
     changed("peers = [\"frontends\"]", "peers = [\"frontends\", \"partner\"]")
         + &format!(
             r#"
 [trust.fabrikam]
-ca = ["ca.pem"]
+ca = ["fabrikam-ca.pem"]
 revocation = "off"
 {trust}
 
@@ -41,32 +41,6 @@ fn peers_carry_their_profile() {
     assert_eq!(&*config.peers["partner"].trust.name, "fabrikam");
     let admitted: Vec<_> = config.listeners[0].peers.iter().map(|set| &*set.name).collect();
     assert_eq!(admitted, ["frontends", "partner"]);
-}
-
-#[test]
-fn revocation_is_refused_as_long_as_nothing_checks_it() {
-    refused(
-        &changed("revocation = \"off\"", "revocation = \"require\""),
-        "conf/cs.toml:5:14: [trust.contoso.revocation] found \"require\"; revocation checking is \
-         not available in this version; accepted: \"off\"",
-    );
-    for key in ["crl = [\"crl\"]", "crl_fetch = \"off\"", "crl_stale = \"refuse\"", "crl_grace = 0"]
-    {
-        let errors =
-            errors(&changed("revocation = \"off\"", &format!("revocation = \"off\"\n{key}")));
-        let name = key.split(' ').next().unwrap();
-        let error = format!("[trust.contoso.{name}] revocation checking is not available");
-        assert!(errors.contains(&error), "{errors}");
-    }
-}
-
-#[test]
-fn revocation_that_is_off_without_saying_so_is_warned_of() {
-    warned(
-        &changed("revocation = \"off\"\n", ""),
-        "conf/cs.toml:2:8: trust.contoso: revocation is off; say revocation = \"off\" to show \
-         that it is meant",
-    );
 }
 
 #[test]
@@ -143,7 +117,8 @@ fn a_name_that_another_set_of_the_listener_blocks_is_warned_of() {
 
 #[test]
 fn what_nothing_uses_is_warned_of() {
-    let unused = "[trust.spare]\nca = [\"ca.pem\"]\nnames = [\"spare.test\"]\nrevocation = \"off\"";
+    let unused =
+        "[trust.spare]\nca = [\"fabrikam-ca.pem\"]\nnames = [\"spare.test\"]\nrevocation = \"off\"";
     warned(
         &format!("{GOOD}{unused}"),
         "conf/cs.toml:21:8: trust.spare: is not used by any [peers.NAME]",

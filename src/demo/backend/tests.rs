@@ -64,6 +64,7 @@ fn identified_header(certificate: &[u8], session: ClientCertificate) -> Vec<u8> 
             key_alg: Some("EC256"),
             certificate: Some(certificate),
         }),
+        ..Header::default()
     };
     assert!(header.encode(&mut out).is_empty());
     out

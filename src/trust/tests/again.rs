@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use rustls_pki_types::CertificateDer;
 
-use super::{Ca, NOW, admitted, at, blocking_peers, date, frontends, peers, policy, profile};
+use super::{
+    Ca, NOW, admitted, at, blocking_peers, date, frontends, peers, policy, policy_for, profile,
+};
 use crate::{
     config::{ClientAuth, EkuRule},
     trust::{Permit, Policy, Refusal},
@@ -104,7 +106,7 @@ fn a_later_policy_that_asks_for_a_certificate_refuses_who_showed_none() {
     let ca = Ca::root("Contoso Root");
     let trust = Arc::new(profile("contoso", &[&ca], &["*.contoso.test"]));
     let sets = [peers("frontends", &trust, &["fe01.contoso.test"])];
-    let optional = Policy::new(ClientAuth::Optional, &sets).unwrap();
+    let optional = policy_for(ClientAuth::Optional, &sets);
     let nobody: [CertificateDer<'_>; 0] = [];
     let anonymous = optional.decide(&nobody, at(NOW)).unwrap();
     assert!(optional.decide_again(&anonymous, at(NOW)).is_ok());
@@ -114,6 +116,6 @@ fn a_later_policy_that_asks_for_a_certificate_refuses_who_showed_none() {
 #[test]
 fn a_later_policy_that_asks_nobody_for_a_certificate_proves_nobody() {
     let ca = Ca::root("Contoso Root");
-    let later = Policy::new(ClientAuth::None, &[]).unwrap();
+    let later = policy_for(ClientAuth::None, &[]);
     assert!(later.decide_again(&permit(&ca), at(NOW)).unwrap().peer().is_none());
 }

@@ -293,13 +293,13 @@ fn without_a_certificate_it_is_the_listener_that_decides() {
     let ca = Ca::root("Contoso Root");
     let trust = profile("contoso", &[&ca], &["*.contoso.test"]).into();
     let sets = [peers("frontends", &trust, &["fe01.contoso.test"])];
-    let required = Policy::new(ClientAuth::Required, &sets).unwrap();
+    let required = policy_for(ClientAuth::Required, &sets);
     assert_eq!(required.without_certificate().unwrap_err().reason, Refusal::NoCertificate);
     assert_refused(&required, &[], Refusal::NoCertificate);
-    let optional = Policy::new(ClientAuth::Optional, &sets).unwrap();
+    let optional = policy_for(ClientAuth::Optional, &sets);
     assert!(optional.without_certificate().unwrap().peer().is_none());
     assert_refused(&optional, &[ca.leaf("nobody.contoso.test")], Refusal::NameNotListed);
-    let none = Policy::new(ClientAuth::None, &[]).unwrap();
+    let none = policy_for(ClientAuth::None, &[]);
     assert!(none.without_certificate().unwrap().valid_until().is_none());
     assert_refused(&none, &[ca.leaf("fe01.contoso.test")], Refusal::UnknownIssuer);
 }
@@ -310,10 +310,9 @@ fn a_ca_certificate_that_may_not_sign_is_an_error_of_the_policy() {
         params.key_usages = vec![rcgen::KeyUsagePurpose::DigitalSignature];
     });
     let trust = profile("contoso", &[&ca], &["*.contoso.test"]).into();
+    let sets = [peers("frontends", &trust, &["a.contoso.test"])];
     let error =
-        Policy::new(ClientAuth::Required, &[peers("frontends", &trust, &["a.contoso.test"])])
-            .unwrap_err()
-            .to_string();
+        Policy::new(ClientAuth::Required, &sets, &unchecked(&sets)).unwrap_err().to_string();
     assert!(
         error.starts_with("trust.contoso: ca.pem:") && error.contains("keyCertSign"),
         "{error}"

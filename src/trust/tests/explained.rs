@@ -6,7 +6,8 @@ use rcgen::SanType;
 use rustls_pki_types::CertificateDer;
 
 use super::{
-    Ca, NOW, admitted, assert_refused, at, blocking_peers, date, frontends, peers, policy, profile,
+    Ca, NOW, admitted, assert_refused, at, blocking_peers, date, frontends, peers, policy,
+    policy_for, profile,
 };
 use crate::{
     config::ClientAuth,
@@ -234,6 +235,6 @@ fn the_words_of_an_explanation_are_stable() {
     for check in Check::ALL {
         assert_eq!(serde_json::to_value(check).unwrap(), check.as_str());
     }
-    let anybody = Policy::new(ClientAuth::Optional, &[]).unwrap();
+    let anybody = policy_for(ClientAuth::Optional, &[]);
     assert_eq!(json(&explain(&anybody, &[]))["verdict"]["decision"], "anonymous");
 }

@@ -7,6 +7,7 @@ mod explained;
 mod identities;
 mod names;
 mod purposes;
+mod revoked;
 mod verified;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
@@ -19,8 +20,9 @@ use time::OffsetDateTime;
 
 use super::{Permit, Policy, Refusal, Refused};
 use crate::{
-    config::{CaCertificate, ClientAuth, EkuRule, PeerSet, TrustProfile},
+    config::{CaCertificate, ClientAuth, EkuRule, PeerLimits, PeerSet, TrustProfile},
     name::NamePattern,
+    revocation::Stores,
 };
 
 /// 2030-01-01; the certificates are valid from 2029 to 2031, those of CAs from 2020 to 2040.
@@ -121,6 +123,7 @@ fn uri(text: &str) -> SanType {
 
 fn profile(name: &str, cas: &[&Ca], names: &[&str]) -> TrustProfile {
     TrustProfile {
+        revocation: crate::config::Revocation::default(),
         shared: false,
         name: name.into(),
         ca: cas
@@ -135,6 +138,8 @@ fn profile(name: &str, cas: &[&Ca], names: &[&str]) -> TrustProfile {
         eku: EkuRule::Client,
         common_name: false,
         max_intermediates: 4,
+        min_rsa_bits: 2048,
+        min_ec_bits: 256,
     }
 }
 
@@ -157,11 +162,23 @@ fn blocking_peers(
         trust: trust.clone(),
         names: patterns(names),
         blocked: patterns(blocked),
+        pins: Vec::new(),
+        limits: PeerLimits::default(),
+        discovered: None,
     })
 }
 
 fn policy(sets: &[Arc<PeerSet>]) -> Policy {
-    Policy::new(ClientAuth::Required, sets).unwrap()
+    policy_for(ClientAuth::Required, sets)
+}
+
+fn policy_for(client_auth: ClientAuth, sets: &[Arc<PeerSet>]) -> Policy {
+    Policy::new(client_auth, sets, &unchecked(sets)).unwrap()
+}
+
+/// Stores for the profiles of `sets` that don't look at revocation.
+fn unchecked(sets: &[Arc<PeerSet>]) -> Stores {
+    Stores::off(sets.iter().map(|set| &set.trust.name))
 }
 
 /// The policy of most tests: peers.frontends lists `fe01.contoso.test` and `*.pool.contoso.test`

@@ -9,6 +9,7 @@ use std::time::Duration;
 use countersign::{
     config::ClientAuth,
     name::NamePattern,
+    revocation::Stores,
     trust::{Identity, Policy},
 };
 use libfuzzer_sys::fuzz_target;
@@ -33,7 +34,7 @@ fuzz_target!(|data: &[u8]| {
         }
     }
     // Nobody is trusted by a policy without CAs, however the certificate looks.
-    let nobody = Policy::new(ClientAuth::Required, &[]).expect("a policy without peers");
+    let nobody = Policy::new(ClientAuth::Required, &[], &Stores::default()).expect("a policy without peers");
     let now = UnixTime::since_unix_epoch(Duration::from_secs(1_893_456_000));
     assert!(nobody.decide(&[der.clone(), der], now).is_err());
 });

@@ -1,0 +1,162 @@
+//! The last good CRL of each URL, on disk, so that a restart needs no CRL server.
+//!
+//! A URL has two files, called by its SHA-256 in hexadecimal digits: `HASH.crl` holds what came, as
+//! it came; `HASH.url` holds the URL and, a line each, the profiles that use it, since nothing else
+//! remembers the distribution points of certificates that were seen. Both are written whole: under
+//! another name, flushed to the disk, renamed. What is read is believed as little as what is
+//! fetched: without its CA's signature it counts for nothing.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs::{self, File},
+    io::{self, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use aws_lc_rs::digest::{SHA256, digest};
+use rustls_pki_types::UnixTime;
+
+use super::schedule::MAX_URLS;
+use crate::config::{CrlFetch, Crls, Disk, Files, HttpUrl};
+
+/// How long a copy is kept after the last nextUpdate in it.
+const KEPT_AFTER_END: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// Profiles that a copy is remembered to be for.
+const PROFILES_MAX: usize = 1024;
+
+/// What was fetched from one URL.
+#[derive(Debug, Clone)]
+pub(super) struct Copy {
+    pub(super) crls: Crls,
+    /// The profiles that use it.
+    pub(super) profiles: BTreeSet<Arc<str>>,
+}
+
+/// What was fetched in an earlier life of the process, by URL.
+#[derive(Debug, Default)]
+pub struct Copies(pub(super) BTreeMap<HttpUrl, Copy>);
+
+impl Copies {
+    /// Reads all that is in `folder`, [`MAX_URLS`] at most. What can't be used is left out and
+    /// logged; what has long ended is removed.
+    pub fn read(folder: &Path, disk: &Disk, now: UnixTime) -> Self {
+        let mut copies = Self::default();
+        let files = match fs::read_dir(folder) {
+            Ok(files) => files,
+            Err(error) => {
+                let folder = folder.display();
+                tracing::warn!(%folder, %error, "the copies of fetched CRLs can't be read");
+                return copies;
+            }
+        };
+        for file in files.filter_map(Result::ok).map(|entry| entry.path()) {
+            let ending = file.extension().and_then(|ending| ending.to_str());
+            if ending == Some("tmp") {
+                // The process ended while it wrote it.
+                let _ = fs::remove_file(&file);
+            }
+            if ending != Some("url") || copies.0.len() == MAX_URLS {
+                continue;
+            }
+            match read_copy(&file, disk) {
+                Ok((_, copy)) if is_long_over(&copy.crls, now) => remove(&file),
+                Ok((url, copy)) => drop(copies.0.insert(url, copy)),
+                Err(problem) => {
+                    let file = file.display();
+                    tracing::warn!(%file, %problem, "a copy of a fetched CRL is ignored");
+                }
+            }
+        }
+        copies
+    }
+
+    /// The distribution points that certificates of a profile named.
+    pub(super) fn points_of(&self, profile: &str) -> BTreeSet<HttpUrl> {
+        let own = self.0.iter().filter(|(_, copy)| copy.profiles.contains(profile));
+        own.map(|(url, _)| url.clone()).collect()
+    }
+
+    /// Those for a profile that fetches like this.
+    pub(super) fn of<'c>(
+        &'c self,
+        profile: &'c str,
+        fetch: &'c CrlFetch,
+    ) -> impl Iterator<Item = (&'c HttpUrl, &'c Crls)> {
+        let is_for = move |url: &HttpUrl, copy: &Copy| match fetch {
+            CrlFetch::Off => false,
+            CrlFetch::DistributionPoints => copy.profiles.contains(profile),
+            CrlFetch::Urls(urls) => urls.contains(url),
+        };
+        let own = self.0.iter().filter(move |(url, copy)| is_for(url, copy));
+        own.map(|(url, copy)| (url, &copy.crls))
+    }
+}
+
+/// Writes what came from `url` for these profiles.
+///
+/// # Errors
+/// Those of the file system; what was there before is still there, whole.
+pub(super) fn write(
+    folder: &Path,
+    url: &HttpUrl,
+    profiles: &BTreeSet<Arc<str>>,
+    bytes: &[u8],
+) -> io::Result<()> {
+    let mut lines = format!("{url}\n");
+    for profile in profiles.iter().take(PROFILES_MAX) {
+        lines.push_str(profile);
+        lines.push('\n');
+    }
+    let name = file_name(url);
+    replace(folder, &format!("{name}.crl"), bytes)?;
+    replace(folder, &format!("{name}.url"), lines.as_bytes())
+}
+
+fn file_name(url: &HttpUrl) -> String {
+    let hash = digest(&SHA256, url.as_str().as_bytes());
+    hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Never leaves a file that is half old, half new, or empty, wherever the power goes.
+fn replace(folder: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+    let temporary = folder.join(format!("{name}.tmp"));
+    let mut file =
+        File::options().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&temporary, folder.join(name))?;
+    File::open(folder)?.sync_all()
+}
+
+fn read_copy(file: &Path, disk: &Disk) -> Result<(HttpUrl, Copy), String> {
+    let data = disk.read(file).map_err(|error| error.to_string())?;
+    let text = std::str::from_utf8(&data.bytes).map_err(|_| "it isn't text")?;
+    let mut lines = text.lines();
+    let url = HttpUrl::parse(lines.next().unwrap_or_default())?;
+    if file.file_stem().and_then(|stem| stem.to_str()) != Some(&file_name(&url)) {
+        return Err("it isn't the one that its name says".to_owned());
+    }
+    let profiles = lines.take(PROFILES_MAX).map(Arc::from).collect();
+    let crls = disk.crls(&file.with_extension("crl")).map_err(|error| error.to_string())?.crls;
+    Ok((url, Copy { crls, profiles }))
+}
+
+fn is_long_over(crls: &Crls, now: UnixTime) -> bool {
+    let over =
+        |end: UnixTime| now.as_secs() > end.as_secs().saturating_add(KEPT_AFTER_END.as_secs());
+    crls.iter().all(|crl| over(crl.next_update()))
+}
+
+fn remove(url_file: &Path) {
+    let files: [PathBuf; 2] = [url_file.with_extension("crl"), url_file.to_owned()];
+    for file in files {
+        if let Err(error) = fs::remove_file(&file) {
+            let file = file.display();
+            tracing::warn!(%file, %error, "an old copy of a fetched CRL can't be removed");
+        }
+    }
+}

@@ -1,0 +1,493 @@
+//! The register on a ring of its own, with a clock that the tests move.
+
+use std::{fs, os::unix::net::UnixStream};
+
+use rustls_pki_types::UnixTime;
+use tempfile::TempDir;
+
+use super::*;
+use crate::{
+    config::Config,
+    crls::Before,
+    generation::Generation,
+    handshake,
+    metrics::Metrics,
+    pki::{Authority, Identity, Spec, Validity},
+    quota::Usage,
+    trust::Refusal,
+};
+
+const LIMITS: SessionLimits = SessionLimits {
+    handshake: Duration::from_secs(10),
+    idle: Some(Duration::from_secs(60)),
+    half_open: Duration::from_secs(5),
+    lifetime: Some(Duration::from_secs(100)),
+};
+
+/// For tests that are about something else.
+const UNLIMITED: SessionLimits = SessionLimits { idle: None, lifetime: None, ..LIMITS };
+
+/// How long the client's certificate is valid.
+const VALIDITY: Duration = Duration::from_secs(3600);
+
+/// A register, and certificates for the configurations that it is held to.
+struct World {
+    sessions: Rc<Sessions>,
+    metrics: Metrics,
+    client: Identity,
+    folder: TempDir,
+    began_ms: i64,
+    /// Ends of sockets that nobody reads.
+    others: RefCell<Vec<UnixStream>>,
+}
+
+impl World {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str| folder.path().join(name);
+        let validity = Validity::from_now(2 * VALIDITY);
+        let ca = Authority::root(&Spec::new("Contoso Root", validity)).unwrap();
+        fs::write(file("ca.pem"), ca.pem()).unwrap();
+        let own = ca.issue(&Spec::new("www", validity).dns("www.contoso.test").server()).unwrap();
+        own.write(&file("own.pem"), &file("own.key")).unwrap();
+        let spec = Spec::new("fe01", Validity::from_now(VALIDITY)).dns("fe01.contoso.test");
+        let client = ca.issue(&spec.client()).unwrap();
+        let sessions = Sessions::new();
+        let began_ms = clock::wall_ms();
+        sessions.clock.advance(0, began_ms);
+        let metrics = Metrics::new().unwrap();
+        Self { sessions, metrics, client, folder, began_ms, others: RefCell::default() }
+    }
+
+    /// The terms of a listener `main` with these lines more, as of a new generation.
+    fn terms(&self, lines: &str) -> Terms {
+        self.terms_of(lines, "fe01.contoso.test")
+    }
+
+    fn terms_of(&self, lines: &str, name: &str) -> Terms {
+        let text = format!(
+            "[limits]\ndrain_timeout = \"30s\"\n\
+             [trust.contoso]\nca = [\"ca.pem\"]\nnames = [\"*.contoso.test\"]\n\
+             revocation = \"off\"\n\
+             [peers.clients]\ntrust = \"contoso\"\nnames = [\"{name}\"]\n\
+             [backends.app]\nservers = [\"127.0.0.1:1\"]\n\
+             [[listener]]\nname = \"main\"\nlisten = [\"127.0.0.1:2\"]\npeers = [\"clients\"]\n\
+             certificates = [{{ chain = \"own.pem\", key = \"own.key\" }}]\nbackend = \"app\"\n\
+             {lines}\n"
+        );
+        let path = self.folder.path().join("countersign.toml");
+        fs::write(&path, text).unwrap();
+        let tickets = handshake::ticket_encryption().unwrap();
+        let config = Config::load(&path).unwrap();
+        let generation =
+            Generation::new(1, config, &self.metrics, &tickets, &Usage::new(), Before::default())
+                .unwrap();
+        generation.services[0].terms()
+    }
+
+    /// A new generation, whose only listener is `main`.
+    fn apply(&self, terms: &Terms) {
+        self.sessions.apply([("main".into(), terms.clone())]);
+    }
+
+    /// A connection that was accepted under `terms`.
+    fn accept(&self, limits: SessionLimits, terms: &Terms) -> Registration {
+        let (one, other) = UnixStream::pair().unwrap();
+        self.others.borrow_mut().push(other);
+        let terms = terms.clone();
+        self.sessions.open(Socket::new(one.into()), limits, &"main".into(), || terms)
+    }
+
+    /// A client without a certificate that was let in.
+    fn anonymous(&self, terms: &Terms) -> Registration {
+        let registration = self.accept(UNLIMITED, terms);
+        let permit = terms.policy.without_certificate().unwrap();
+        registration.admit(&terms.policy, permit).unwrap();
+        registration.enter(Phase::Relay);
+        registration
+    }
+
+    fn permit(&self, terms: &Terms) -> Permit {
+        terms.policy.decide(self.client.chain(), UnixTime::now()).unwrap()
+    }
+
+    /// A client with a certificate that was let in.
+    fn known(&self, terms: &Terms) -> Registration {
+        let registration = self.accept(UNLIMITED, terms);
+        registration.admit(&terms.policy, self.permit(terms)).unwrap();
+        registration.enter(Phase::Relay);
+        registration
+    }
+
+    /// So many ticks have passed since the beginning, and everything was done that was due.
+    fn advance(&self, tick: Tick) {
+        self.sessions.advance(tick, self.began_ms + i64::from(tick) * 100);
+        self.work();
+    }
+
+    fn work(&self) {
+        while self.sessions.has_work() {
+            self.sessions.work();
+        }
+    }
+
+    /// What a counter of the listener says.
+    fn count(&self, metric: &str, reason: &str) -> u64 {
+        let start = format!("countersign_{metric}{{listener=\"main\",reason=\"{reason}\"}} ");
+        let text = self.metrics.render();
+        text.lines().find_map(|line| line.strip_prefix(&start)).unwrap().parse().unwrap()
+    }
+}
+
+/// Runs `test` on a ring of its own.
+fn on_a_ring(test: impl FnOnce(World)) {
+    crate::ring::run(async { test(World::new()) });
+}
+
+/// The same with a connection that has just been accepted.
+fn with_session(test: impl FnOnce(World, Registration)) {
+    on_a_ring(|world| {
+        let terms = world.terms("client_auth = \"optional\"");
+        world.apply(&terms);
+        let registration = world.accept(LIMITS, &terms);
+        test(world, registration);
+    });
+}
+
+#[test]
+fn a_handshake_is_ended_by_one_total_deadline_whatever_is_received() {
+    with_session(|world, registration| {
+        for now in [50, 99] {
+            registration.session().touch();
+            world.advance(now);
+            assert_eq!(registration.session().ended(), None);
+        }
+        world.advance(100);
+        assert_eq!(registration.session().ended(), Some(CloseCause::HandshakeFailed));
+    });
+}
+
+#[test]
+fn a_byte_moves_the_idle_limit_but_not_the_lifetime() {
+    with_session(|world, registration| {
+        registration.enter(Phase::Relay);
+        world.advance(590);
+        registration.session().touch();
+        world.advance(999);
+        assert_eq!(registration.session().ended(), None);
+        world.advance(1000);
+        assert_eq!(registration.session().ended(), Some(CloseCause::MaxLifetime));
+    });
+}
+
+#[test]
+fn a_connection_at_the_end_of_its_lifetime_still_gets_its_last_words_out() {
+    with_session(|world, registration| {
+        registration.enter(Phase::Relay);
+        world.advance(500);
+        registration.session().touch();
+        world.advance(1000);
+        assert_eq!(registration.session().ended(), Some(CloseCause::MaxLifetime));
+        registration.enter(Phase::Linger);
+        let last = Some((1010, Due::Close(CloseCause::Complete)));
+        assert_eq!(registration.session().deadline(), last);
+    });
+}
+
+#[test]
+fn an_idle_connection_is_ended_at_its_limit() {
+    with_session(|world, registration| {
+        registration.enter(Phase::Relay);
+        world.advance(599);
+        assert_eq!(registration.session().ended(), None);
+        world.advance(600);
+        assert_eq!(registration.session().ended(), Some(CloseCause::IdleTimeout));
+    });
+}
+
+#[test]
+fn a_shorter_limit_of_a_later_phase_takes_effect_at_once() {
+    with_session(|world, registration| {
+        registration.enter(Phase::Relay);
+        world.advance(10);
+        registration.enter(Phase::HalfOpen);
+        world.advance(60);
+        assert_eq!(registration.session().ended(), Some(CloseCause::HalfOpenTimeout));
+    });
+}
+
+#[test]
+fn a_connection_that_is_gone_leaves_nothing_behind() {
+    with_session(|world, registration| {
+        drop(registration);
+        assert!(world.sessions.is_empty() && world.sessions.due.borrow().is_empty());
+    });
+}
+
+#[test]
+fn the_first_cause_of_an_end_is_the_one_that_counts() {
+    with_session(|world, registration| {
+        registration.session().end(CloseCause::Drained);
+        world.sessions.end_all(CloseCause::Internal);
+        assert_eq!(registration.session().ended(), Some(CloseCause::Drained));
+    });
+}
+
+#[test]
+fn a_connection_ends_with_the_last_second_of_its_certificate() {
+    on_a_ring(|world| {
+        let terms = world.terms("client_auth = \"required\"");
+        world.apply(&terms);
+        let registration = world.known(&terms);
+        let until = world.permit(&terms).valid_until().unwrap().as_secs();
+        let last_ms = i64::try_from(until).unwrap() * 1000 + 999;
+        let last = Tick::try_from((last_ms - world.began_ms) / 100).unwrap();
+        world.advance(last);
+        assert_eq!(registration.session().ended(), None);
+        world.advance(last + 3);
+        assert_eq!(registration.session().ended(), Some(CloseCause::Expired));
+        let told = registration.session().take_loss().unwrap();
+        assert!(told.starts_with("expired: "), "{told}");
+        assert_eq!(world.count("sessions_terminated_total", "expired"), 1);
+    });
+}
+
+#[test]
+fn a_clock_that_is_set_past_the_end_of_a_certificate_ends_the_connection() {
+    on_a_ring(|world| {
+        let terms = world.terms("client_auth = \"required\"");
+        world.apply(&terms);
+        let registration = world.known(&terms);
+        world.advance(10);
+        let later_ms = world.began_ms + 2 * 3_600_000;
+        world.sessions.advance(20, later_ms);
+        world.work();
+        assert_eq!(registration.session().ended(), Some(CloseCause::Expired));
+    });
+}
+
+#[test]
+fn a_clock_that_is_set_back_gives_a_connection_the_rest_of_its_time() {
+    on_a_ring(|world| {
+        let terms = world.terms("client_auth = \"required\"");
+        world.apply(&terms);
+        let registration = world.known(&terms);
+        // Half of the validity passes, and then never did.
+        world.advance(18_000);
+        world.sessions.advance(18_001, world.began_ms);
+        world.work();
+        world.sessions.advance(18_001 + 35_000, world.began_ms + 3_500_000);
+        world.work();
+        assert_eq!(registration.session().ended(), None);
+        world.sessions.advance(18_001 + 36_100, world.began_ms + 3_610_000);
+        world.work();
+        assert_eq!(registration.session().ended(), Some(CloseCause::Expired));
+    });
+}
+
+#[test]
+fn a_reload_without_the_listener_ends_its_connections_and_its_handshakes() {
+    on_a_ring(|world| {
+        let terms = world.terms("client_auth = \"optional\"");
+        world.apply(&terms);
+        let live = world.anonymous(&terms);
+        let shaking = world.accept(UNLIMITED, &terms);
+        world.sessions.apply([("other".into(), terms.clone())]);
+        world.work();
+        for registration in [&live, &shaking] {
+            assert_eq!(registration.session().ended(), Some(CloseCause::ListenerRemoved));
+        }
+        // The kernel had accepted this one before.
+        let late = world.accept(UNLIMITED, &terms);
+        assert_eq!(late.session().ended(), Some(CloseCause::ListenerRemoved));
+        assert_eq!(world.count("sessions_terminated_total", "listener_removed"), 1);
+    });
+}
+
+#[test]
+fn a_handshake_that_a_reload_overtakes_is_decided_about_by_the_new_generation() {
+    on_a_ring(|world| {
+        let old = world.terms("client_auth = \"optional\"");
+        world.apply(&old);
+        let registration = world.accept(UNLIMITED, &old);
+        let permit = old.policy.without_certificate().unwrap();
+        world.apply(&world.terms("client_auth = \"required\"\nenforce = \"log\""));
+        world.work();
+        let why = registration.admit(&old.policy, permit).unwrap_err();
+        let NotAdmitted::Refused(refused) = why else { panic!("{why:?}") };
+        assert_eq!(refused.reason, Refusal::NoCertificate);
+    });
+}
+
+#[test]
+fn a_connection_that_was_accepted_before_a_reload_and_begins_after_it_is_decided_about_again() {
+    on_a_ring(|world| {
+        let old = world.terms("client_auth = \"optional\"");
+        world.apply(&world.terms("client_auth = \"required\""));
+        // It still has the service of the old generation.
+        let registration = world.accept(UNLIMITED, &old);
+        let permit = old.policy.without_certificate().unwrap();
+        let why = registration.admit(&old.policy, permit).unwrap_err();
+        assert!(matches!(why, NotAdmitted::Refused(_)), "{why:?}");
+    });
+}
+
+#[test]
+fn whoever_is_ended_in_the_handshake_is_not_admitted() {
+    with_session(|world, registration| {
+        let terms = world.terms("client_auth = \"optional\"");
+        let permit = terms.policy.without_certificate().unwrap();
+        world.sessions.end_all(CloseCause::Drained);
+        let why = registration.admit(&terms.policy, permit).unwrap_err();
+        assert!(matches!(why, NotAdmitted::Ended), "{why:?}");
+    });
+}
+
+#[test]
+fn a_connection_that_drains_ends_in_its_first_second_without_a_byte() {
+    on_a_ring(|world| {
+        let terms = world.terms("client_auth = \"optional\"");
+        world.apply(&terms);
+        let (busy, idle) = (world.anonymous(&terms), world.anonymous(&terms));
+        world.advance(50);
+        busy.session().touch();
+        world.apply(&world.terms("client_auth = \"required\"\nenforce = \"drain\""));
+        world.work();
+        assert_eq!(idle.session().ended(), Some(CloseCause::RuleRemoved));
+        for now in (55..200).step_by(5) {
+            world.advance(now);
+            assert_eq!(busy.session().ended(), None, "{now}");
+            busy.session().touch();
+        }
+        assert_eq!(world.count("sessions_terminated_total", "rule_removed"), 1);
+        world.advance(204);
+        assert_eq!(busy.session().ended(), None);
+        world.advance(205);
+        assert_eq!(busy.session().ended(), Some(CloseCause::RuleRemoved));
+        assert_eq!(world.count("sessions_terminated_total", "rule_removed"), 2);
+    });
+}
+
+#[test]
+fn a_connection_that_drains_and_never_rests_ends_at_the_drain_timeout() {
+    on_a_ring(|world| {
+        let terms = world.terms("client_auth = \"optional\"");
+        world.apply(&terms);
+        let registration = world.anonymous(&terms);
+        world.apply(&world.terms("client_auth = \"required\"\nenforce = \"drain\""));
+        world.work();
+        for now in (5..300).step_by(5) {
+            registration.session().touch();
+            world.advance(now);
+            // Being asked again gives no more time.
+            world.sessions.recheck();
+            assert_eq!(registration.session().ended(), None, "{now}");
+        }
+        registration.session().touch();
+        world.advance(300);
+        assert_eq!(registration.session().ended(), Some(CloseCause::RuleRemoved));
+    });
+}
+
+#[test]
+fn an_authorisation_that_comes_back_ends_the_drain() {
+    on_a_ring(|world| {
+        let terms = world.terms("client_auth = \"optional\"");
+        world.apply(&terms);
+        let registration = world.anonymous(&terms);
+        world.apply(&world.terms("client_auth = \"required\"\nenforce = \"drain\""));
+        world.work();
+        world.apply(&terms);
+        world.work();
+        world.advance(1000);
+        assert_eq!(registration.session().ended(), None);
+        assert_eq!(world.count("sessions_terminated_total", "rule_removed"), 0);
+    });
+}
+
+#[test]
+fn where_it_is_only_logged_a_connection_goes_on_and_is_counted_once() {
+    on_a_ring(|world| {
+        let terms = world.terms("client_auth = \"optional\"");
+        world.apply(&terms);
+        let registration = world.anonymous(&terms);
+        let strict = world.terms("client_auth = \"required\"\nenforce = \"log\"");
+        for _ in 0..3 {
+            world.apply(&strict);
+            world.work();
+        }
+        world.advance(1000);
+        assert_eq!(registration.session().ended(), None);
+        assert_eq!(world.count("sessions_tolerated_total", "rule_removed"), 1);
+        assert_eq!(world.count("sessions_terminated_total", "rule_removed"), 0);
+    });
+}
+
+#[test]
+fn an_expired_certificate_that_is_only_logged_is_not_looked_at_all_the_time() {
+    on_a_ring(|world| {
+        let terms = world.terms("client_auth = \"required\"\nenforce = \"log\"");
+        world.apply(&terms);
+        let registration = world.known(&terms);
+        let after = 36_100;
+        world.advance(after);
+        assert_eq!(registration.session().ended(), None);
+        assert_eq!(world.count("sessions_tolerated_total", "expired"), 1);
+        let (next, _) = registration.session().deadline().unwrap();
+        assert_eq!(next, after + 100);
+    });
+}
+
+#[test]
+fn a_connection_that_still_dials_is_ended_whatever_is_said_about_live_ones() {
+    on_a_ring(|world| {
+        let terms = world.terms("client_auth = \"optional\"");
+        world.apply(&terms);
+        let registration = world.accept(UNLIMITED, &terms);
+        let permit = terms.policy.without_certificate().unwrap();
+        registration.admit(&terms.policy, permit).unwrap();
+        registration.enter(Phase::Dial);
+        world.apply(&world.terms("client_auth = \"required\"\nenforce = \"log\""));
+        world.work();
+        assert_eq!(registration.session().ended(), Some(CloseCause::RuleRemoved));
+    });
+}
+
+#[test]
+fn a_round_of_decisions_ends_few_connections_a_turn_and_all_in_the_end() {
+    const CONNECTIONS: usize = 300;
+    on_a_ring(|world| {
+        let terms = world.terms("client_auth = \"optional\"");
+        world.apply(&terms);
+        let all: Vec<_> = (0..CONNECTIONS).map(|_| world.anonymous(&terms)).collect();
+        let ended = || all.iter().filter(|r| r.session().ended().is_some()).count();
+        world.apply(&world.terms("client_auth = \"required\""));
+        for turn in 1..=CONNECTIONS.div_ceil(ENDS_A_TURN) {
+            assert!(world.sessions.has_work());
+            let result = world.sessions.work();
+            assert_eq!(ended(), CONNECTIONS.min(turn * ENDS_A_TURN));
+            let all = Swept { looked_at: CONNECTIONS, ended: CONNECTIONS };
+            assert_eq!(
+                result,
+                (ended() == CONNECTIONS && !world.sessions.has_work()).then_some(all)
+            );
+        }
+        world.work();
+        assert!(!world.sessions.has_work());
+    });
+}
+
+#[test]
+fn many_certificates_that_end_in_the_same_second_are_ended_a_few_at_a_turn() {
+    on_a_ring(|world| {
+        let terms = world.terms("client_auth = \"required\"");
+        world.apply(&terms);
+        let all: Vec<_> = (0..2 * ENDS_A_TURN).map(|_| world.known(&terms)).collect();
+        let ended = || all.iter().filter(|r| r.session().ended().is_some()).count();
+        world.sessions.advance(36_100, world.began_ms + 3_610_000);
+        world.sessions.work();
+        assert_eq!(ended(), ENDS_A_TURN);
+        world.work();
+        assert_eq!(ended(), 2 * ENDS_A_TURN);
+    });
+}
