@@ -10,7 +10,7 @@
 //! rustls, the pure decision of [`trust`] about who it is (with the CRLs of [`revocation`]; and in
 //! its [`shadow`] that of another configuration, which is only told), a dial of its [`backend`]
 //! (which takes the [`trust::Permit`]), and the [`relay`], whose bytes pass through our own
-//! [`record`] layer. [`quota`] holds each peer set to its limits, [`sessions`] knows every live
+//! [`record`] layer. [`quota`] holds each peer set to its limits, and [`sessions`] knows every live
 //! connection and ends those whose time is up.
 //! [`metrics`], the [`journal`] and [`admin`] tell the operator what happened.
 //!

@@ -52,6 +52,10 @@ const DECISIONS_A_TURN: usize = 512;
 /// Most connections that are ended in one turn: at some 60 µs for each one's last words, 4 ms.
 const ENDS_A_TURN: usize = 64;
 
+/// Ticks between two rounds of decisions that nobody asked for, one minute: a CRL may begin to
+/// count by time alone.
+const ROUND_TICKS: Tick = 600;
+
 /// How long everybody else has the worker between two turns. A real pause: it is when what was
 /// begun gets to the kernel.
 pub const PAUSE: Duration = Duration::from_millis(1);
@@ -67,6 +71,8 @@ pub struct Sessions {
     gates: RefCell<HashMap<Arc<str>, Rc<Gate>>>,
     /// Counts the rounds of decisions.
     round: Cell<u32>,
+    /// When the last one began.
+    round_began: Cell<Tick>,
     sweep: RefCell<Sweep>,
 }
 
@@ -104,6 +110,7 @@ impl Sessions {
             due: RefCell::default(),
             gates: RefCell::default(),
             round: Cell::default(),
+            round_began: Cell::default(),
             sweep: RefCell::default(),
         })
     }
@@ -168,6 +175,7 @@ impl Sessions {
     /// has changed. [`Sessions::work`] does it.
     pub fn recheck(&self) {
         self.round.set(self.round.get().wrapping_add(1));
+        self.round_began.set(self.clock.tick());
         self.sweep.borrow_mut().begin(self.live.borrow().capacity());
     }
 
@@ -179,6 +187,8 @@ impl Sessions {
     fn advance(&self, now: Tick, wall_ms: i64) {
         if self.clock.advance(now, wall_ms) {
             tracing::warn!("the clock was set: live connections are looked at again");
+            self.recheck();
+        } else if now.saturating_sub(self.round_began.get()) >= ROUND_TICKS {
             self.recheck();
         }
     }

@@ -187,10 +187,10 @@ impl Life {
     /// Ends connections whose time is up, and decides again about others: a turn of it.
     fn enforce(&self) {
         if let Some(Swept { looked_at, ended }) = self.worker.sessions.work()
-            && looked_at > 0
+            && ended > 0
         {
             let worker = self.worker.cpu;
-            tracing::info!(worker, looked_at, ended, "live connections were decided about again");
+            tracing::info!(worker, looked_at, ended, "live connections lost their authorisation");
         }
     }
 

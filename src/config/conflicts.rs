@@ -59,11 +59,11 @@ fn may_not_share(one: &ProfileDraft, other: &ProfileDraft) -> bool {
 /// A CA of two profiles could speak for the names of both: two partners that aren't kept apart.
 pub(super) fn refuse_common_anchors(report: &Report<'_>, profiles: &[&ProfileDraft]) {
     // A renewed certificate of the same CA is the same CA.
-    let mut known: HashMap<(&[u8], &[u8]), Vec<(usize, &Place)>> = HashMap::new();
+    let mut known: HashMap<_, Vec<(usize, &Place)>> = HashMap::new();
     for (number, profile) in profiles.iter().enumerate() {
         for anchor in &profile.anchors {
             let facts = &anchor.facts;
-            let others = known.entry((&facts.subject_der, &facts.spki)).or_default();
+            let others = known.entry((&*facts.subject_der, &*facts.spki)).or_default();
             let other = others.iter().find(|(other, _)| {
                 *other != number && !(profile.profile.shared && profiles[*other].profile.shared)
             });

@@ -125,9 +125,17 @@ impl ProducesTickets for Tickets {
 
 #[cfg(test)]
 mod tests {
-    use rustls::time_provider::DefaultTimeProvider;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use rustls::{
+        ClientConfig, ClientConnection, HandshakeKind, RootCertStore, ServerConfig,
+        ServerConnection,
+        time_provider::DefaultTimeProvider,
+        version::{TLS12, TLS13},
+    };
 
     use super::*;
+    use crate::pki::{Authority, Spec, Validity};
 
     fn at(seconds: u64) -> UnixTime {
         UnixTime::since_unix_epoch(Duration::from_secs(seconds))
@@ -151,6 +159,22 @@ mod tests {
         let plain = plain(&ours, 1000, 2000);
         assert_eq!(ours.admit(&plain, at(2000)).expect("in time").1, b"session");
         assert_eq!(ours.admit(&plain, at(2001)), None);
+    }
+
+    #[test]
+    fn a_limit_that_was_lowered_holds_for_tickets_that_exist() {
+        let plain = plain(&tickets(1), 1000, 9000);
+        let lowered = Tickets { max_age: Duration::from_secs(60), ..tickets(1) };
+        assert!(lowered.admit(&plain, at(1060)).is_some());
+        assert_eq!(lowered.admit(&plain, at(1061)), None);
+    }
+
+    #[test]
+    fn a_limit_that_was_raised_lengthens_no_ticket_that_exists() {
+        let plain = plain(&tickets(1), 1000, 9000);
+        let raised = Tickets { max_age: Duration::from_secs(100_000), ..tickets(1) };
+        assert!(raised.admit(&plain, at(9000)).is_some());
+        assert_eq!(raised.admit(&plain, at(9001)), None);
     }
 
     #[test]
@@ -186,6 +210,81 @@ mod tests {
             assert!(ticket.len() < crate::handshake::machine::MAX_CLIENT_HELLO_BYTES - 4096);
             assert!(ours.encrypt(&[0; MAX_SESSION_BYTES + 1]).is_none());
         });
+    }
+
+    /// A clock that a test moves.
+    #[derive(Debug)]
+    struct Hands(AtomicU64);
+
+    impl TimeProvider for Hands {
+        fn current_time(&self) -> Option<UnixTime> {
+            Some(at(self.0.load(Ordering::Relaxed)))
+        }
+    }
+
+    /// Shakes hands in memory, and has the client take its next ticket.
+    fn shake_hands(client: &Arc<ClientConfig>, server: &Arc<ServerConfig>) -> HandshakeKind {
+        let name = "www.contoso.test".try_into().expect("a name");
+        let mut client = ClientConnection::new(client.clone(), name).expect("a client");
+        let mut server = ServerConnection::new(server.clone()).expect("a server");
+        crate::handshake::in_memory(|| {
+            let mut wire = Vec::new();
+            while client.wants_write() || server.wants_write() {
+                client.write_tls(&mut wire).expect("written to memory");
+                while !wire.is_empty() {
+                    let read = server.read_tls(&mut wire.as_slice()).expect("read from memory");
+                    wire.drain(..read);
+                }
+                server.process_new_packets().expect("the client is in order");
+                server.write_tls(&mut wire).expect("written to memory");
+                while !wire.is_empty() {
+                    let read = client.read_tls(&mut wire.as_slice()).expect("read from memory");
+                    wire.drain(..read);
+                }
+                client.process_new_packets().expect("the server is in order");
+            }
+        });
+        server.handshake_kind().expect("it is complete")
+    }
+
+    /// A client comes back every six minutes, each time with the ticket of the last time. After
+    /// ten hours, which is the limit here, it has to show who it is again.
+    #[test]
+    fn a_session_that_is_resumed_a_hundred_times_ends_when_the_first_one_would_have() {
+        const STEP_S: u64 = 360;
+        let validity = Validity::from_now(Duration::from_secs(24 * 3600));
+        let ca = Authority::root(&Spec::new("Contoso Root", validity)).expect("a CA");
+        let own = Spec::new("www", validity).dns("www.contoso.test").server();
+        let own = ca.issue(&own).expect("a certificate");
+        let mut roots = RootCertStore::empty();
+        roots.add(ca.der().clone()).expect("a root");
+        for version in [&TLS13, &TLS12] {
+            let time = Arc::new(Hands(AtomicU64::new(UnixTime::now().as_secs())));
+            let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+            let mut server = ServerConfig::builder_with_details(provider.clone(), time.clone())
+                .with_protocol_versions(&[version])
+                .expect("a version")
+                .with_no_client_auth()
+                .with_single_cert(own.chain().to_vec(), own.key_der())
+                .expect("a certificate");
+            let max_age = Duration::from_secs(100 * STEP_S);
+            server.ticketer = Arc::new(Tickets { max_age, time: time.clone(), ..tickets(1) });
+            server.send_tls13_tickets = 1;
+            let client = ClientConfig::builder_with_details(provider, time.clone())
+                .with_protocol_versions(&[version])
+                .expect("a version")
+                .with_root_certificates(roots.clone())
+                .with_no_client_auth();
+            let (client, server) = (Arc::new(client), Arc::new(server));
+            assert_eq!(shake_hands(&client, &server), HandshakeKind::Full);
+            for number in 1..=100 {
+                time.0.fetch_add(STEP_S, Ordering::Relaxed);
+                let kind = shake_hands(&client, &server);
+                assert_eq!(kind, HandshakeKind::Resumed, "{number}");
+            }
+            time.0.fetch_add(1, Ordering::Relaxed);
+            assert_eq!(shake_hands(&client, &server), HandshakeKind::Full);
+        }
     }
 
     #[test]

@@ -43,9 +43,10 @@ impl Loss {
 
 /// What is lost with which refusal. That a CRL is missing or out of date is no cause to end
 /// anything: the certificate isn't known to be bad, and one outage would cut every connection.
+/// Limits are about who comes, not about who is there.
 fn reason(refusal: Refusal) -> Option<Termination> {
     match refusal {
-        Refusal::RevocationUnknown | Refusal::CrlStale => None,
+        Refusal::RevocationUnknown | Refusal::CrlStale | Refusal::OverLimit => None,
         Refusal::Expired | Refusal::NotYetValid => Some(Termination::Expired),
         Refusal::Revoked => Some(Termination::Revoked),
         Refusal::UnknownIssuer | Refusal::NameNotAllowedForCa => Some(Termination::CaRemoved),
@@ -54,15 +55,14 @@ fn reason(refusal: Refusal) -> Option<Termination> {
         | Refusal::WrongKeyUsage
         | Refusal::BadSignature
         | Refusal::NameNotListed
+        | Refusal::KeyNotPinned
         | Refusal::WeakKey
         | Refusal::ChainTooLong
         | Refusal::Malformed
         | Refusal::NameConstraint
         | Refusal::PathTooComplex
         | Refusal::UnsupportedAlgorithm
-        | Refusal::UnknownCriticalExtension
-        | Refusal::KeyNotPinned
-        | Refusal::OverLimit => Some(Termination::RuleRemoved),
+        | Refusal::UnknownCriticalExtension => Some(Termination::RuleRemoved),
     }
 }
 
@@ -166,8 +166,11 @@ mod tests {
     #[test]
     fn what_cannot_be_told_of_a_certificate_ends_no_live_connection() {
         for &refusal in Refusal::ALL {
-            let uncertain = matches!(refusal, Refusal::RevocationUnknown | Refusal::CrlStale);
-            assert_eq!(reason(refusal).is_none(), uncertain, "{refusal}");
+            let goes_on = matches!(
+                refusal,
+                Refusal::RevocationUnknown | Refusal::CrlStale | Refusal::OverLimit
+            );
+            assert_eq!(reason(refusal).is_none(), goes_on, "{refusal}");
         }
     }
 

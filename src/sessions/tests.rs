@@ -1,19 +1,20 @@
 //! The register on a ring of its own, with a clock that the tests move.
 
-use std::{fs, os::unix::net::UnixStream};
+use std::{collections::BTreeMap, fs, os::unix::net::UnixStream};
 
 use rustls_pki_types::UnixTime;
 use tempfile::TempDir;
 
 use super::*;
 use crate::{
-    config::Config,
+    config::{ClientAuth, Config},
     crls::Before,
-    generation::Generation,
+    generation::{Generation, Service},
     handshake,
     metrics::Metrics,
-    pki::{Authority, Identity, Spec, Validity},
+    pki::{Authority, CrlSpec, Identity, Reason, Spec, Validity},
     quota::Usage,
+    revocation::{Crl, Mode, Offered, Rules, Stale, Store, Stores},
     trust::Refusal,
 };
 
@@ -34,6 +35,7 @@ const VALIDITY: Duration = Duration::from_secs(3600);
 struct World {
     sessions: Rc<Sessions>,
     metrics: Metrics,
+    ca: Authority,
     client: Identity,
     folder: TempDir,
     began_ms: i64,
@@ -56,15 +58,16 @@ impl World {
         let began_ms = clock::wall_ms();
         sessions.clock.advance(0, began_ms);
         let metrics = Metrics::new().unwrap();
-        Self { sessions, metrics, client, folder, began_ms, others: RefCell::default() }
+        Self { sessions, metrics, ca, client, folder, began_ms, others: RefCell::default() }
     }
 
     /// The terms of a listener `main` with these lines more, as of a new generation.
     fn terms(&self, lines: &str) -> Terms {
-        self.terms_of(lines, "fe01.contoso.test")
+        self.service_of(lines, "fe01.contoso.test").terms()
     }
 
-    fn terms_of(&self, lines: &str, name: &str) -> Terms {
+    /// The same with another peer, and as the whole service.
+    fn service_of(&self, lines: &str, name: &str) -> Arc<Service> {
         let text = format!(
             "[limits]\ndrain_timeout = \"30s\"\n\
              [trust.contoso]\nca = [\"ca.pem\"]\nnames = [\"*.contoso.test\"]\n\
@@ -79,10 +82,25 @@ impl World {
         fs::write(&path, text).unwrap();
         let tickets = handshake::ticket_encryption().unwrap();
         let config = Config::load(&path).unwrap();
+        let usage = Usage::new();
         let generation =
-            Generation::new(1, config, &self.metrics, &tickets, &Usage::new(), Before::default())
-                .unwrap();
-        generation.services[0].terms()
+            Generation::new(1, config, &self.metrics, &tickets, &usage, Before::default()).unwrap();
+        generation.services[0].clone()
+    }
+
+    /// Terms that ask these CRLs.
+    fn terms_with(&self, store: &Arc<Store>) -> Terms {
+        let service = self.service_of("client_auth = \"required\"", "fe01.contoso.test");
+        let stores = Stores::from(BTreeMap::from([(Arc::from("contoso"), store.clone())]));
+        let policy = Policy::new(ClientAuth::Required, &service.config.peers, &stores).unwrap();
+        Terms { policy: Arc::new(policy), ..service.terms() }
+    }
+
+    /// Puts a CRL of the CA into the store.
+    fn publish(&self, store: &Store, spec: &CrlSpec) {
+        let crl = Crl::parse(self.ca.crl(spec).unwrap().der()).unwrap();
+        let offered = store.offer("test", vec![Arc::new(crl)], UnixTime::now());
+        assert!(matches!(offered[..], [Offered::InUse]), "{offered:?}");
     }
 
     /// A new generation, whose only listener is `main`.
@@ -489,5 +507,106 @@ fn many_certificates_that_end_in_the_same_second_are_ended_a_few_at_a_turn() {
         assert_eq!(ended(), ENDS_A_TURN);
         world.work();
         assert_eq!(ended(), 2 * ENDS_A_TURN);
+    });
+}
+
+#[test]
+fn ten_thousand_connections_are_decided_about_in_bounded_turns_and_others_come_in_meanwhile() {
+    const CONNECTIONS: usize = 10_000;
+    on_a_ring(|world| {
+        let terms = world.terms("client_auth = \"optional\"");
+        world.apply(&terms);
+        let (one, _other) = UnixStream::pair().unwrap();
+        let socket = Socket::new(one.into());
+        let all: Vec<_> = (0..CONNECTIONS)
+            .map(|_| {
+                let terms = terms.clone();
+                let listener = "main".into();
+                let open = world.sessions.open(socket.clone(), UNLIMITED, &listener, || terms);
+                let permit = open.session.gate.terms().policy.without_certificate().unwrap();
+                open.admit(&open.session.gate.terms().policy.clone(), permit).unwrap();
+                open.enter(Phase::Relay);
+                open
+            })
+            .collect();
+        world.apply(&terms);
+        let mut turns = 0;
+        while world.sessions.has_work() {
+            world.sessions.work();
+            turns += 1;
+            // Nobody who comes while it goes on is kept waiting, or decided about twice.
+            drop(world.anonymous(&terms));
+        }
+        assert_eq!(turns, CONNECTIONS.div_ceil(DECISIONS_A_TURN));
+        assert!(all.iter().all(|open| open.session().ended().is_none()));
+    });
+}
+
+#[test]
+fn a_certificate_that_is_revoked_ends_its_connections_when_the_crl_comes() {
+    on_a_ring(|world| {
+        let store = Arc::new(Store::new(Rules { mode: Mode::Require, ..Rules::default() }));
+        let terms = world.terms_with(&store);
+        world.publish(&store, &CrlSpec::from_now(1, VALIDITY));
+        world.apply(&terms);
+        let registration = world.known(&terms);
+        let shaking = world.accept(UNLIMITED, &terms);
+        let permit = world.permit(&terms);
+        let now = time::OffsetDateTime::now_utc();
+        let revoked = CrlSpec::from_now(2, VALIDITY).revoke(
+            world.client.serial(),
+            now,
+            Reason::KeyCompromise,
+        );
+        world.publish(&store, &revoked);
+        world.sessions.recheck();
+        world.work();
+        assert_eq!(registration.session().ended(), Some(CloseCause::Revoked));
+        assert_eq!(world.count("sessions_terminated_total", "revoked"), 1);
+        // It was decided about before the CRL came.
+        let why = shaking.admit(&terms.policy, permit).unwrap_err();
+        let NotAdmitted::Refused(refused) = why else { panic!("{why:?}") };
+        assert_eq!(refused.reason, Refusal::Revoked);
+    });
+}
+
+#[test]
+fn a_crl_that_gets_stale_ends_no_connection_but_the_certificate_s_end_still_does() {
+    on_a_ring(|world| {
+        let rules = Rules { mode: Mode::Require, stale: Stale::Refuse, grace: Duration::ZERO };
+        let store = Arc::new(Store::new(rules));
+        let terms = world.terms_with(&store);
+        world.publish(&store, &CrlSpec::from_now(1, VALIDITY / 2));
+        world.apply(&terms);
+        let registration = world.known(&terms);
+        let permit = world.permit(&terms);
+        // A minute after its nextUpdate.
+        world.advance(18_600);
+        assert_eq!(registration.session().ended(), None);
+        let late = world.accept(UNLIMITED, &terms);
+        world.sessions.recheck();
+        let why = late.admit(&terms.policy, permit).unwrap_err();
+        let NotAdmitted::Refused(refused) = why else { panic!("{why:?}") };
+        assert_eq!(refused.reason, Refusal::CrlStale);
+        world.advance(36_100);
+        assert_eq!(registration.session().ended(), Some(CloseCause::Expired));
+    });
+}
+
+#[test]
+fn a_name_that_is_taken_off_the_list_ends_its_connections_and_another_rule_keeps_them() {
+    on_a_ring(|world| {
+        let required = "client_auth = \"required\"";
+        let terms = world.terms(required);
+        world.apply(&terms);
+        let registration = world.known(&terms);
+        world.apply(&world.service_of(required, "*.contoso.test").terms());
+        world.work();
+        assert_eq!(registration.session().ended(), None);
+        world.apply(&world.service_of(required, "fe02.contoso.test").terms());
+        world.work();
+        assert_eq!(registration.session().ended(), Some(CloseCause::RuleRemoved));
+        let told = registration.session().take_loss().unwrap();
+        assert!(told.starts_with("name_not_listed: fe01.contoso.test"), "{told}");
     });
 }

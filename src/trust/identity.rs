@@ -1,5 +1,7 @@
 //! Who a certificate says it is for.
 
+use std::borrow::Cow;
+
 use aws_lc_rs::digest;
 use rustls_pki_types::CertificateDer;
 
@@ -110,6 +112,13 @@ impl Identity {
     /// SHA-256 of the certificate in DER.
     pub fn fingerprint(&self) -> &[u8; 32] {
         &self.fingerprint
+    }
+
+    /// Whatever could pass for a name of the certificate's holder: its names, and the common name
+    /// even where it doesn't count.
+    pub(super) fn all_names(&self) -> impl Iterator<Item = Cow<'_, PeerName>> {
+        let common_name = self.common_name_as_dns.iter().cloned().map(PeerName::Dns);
+        self.names.iter().map(Cow::Borrowed).chain(common_name.map(Cow::Owned))
     }
 
     /// The common name, if there is exactly one and it is a DNS name.

@@ -16,7 +16,10 @@ use super::{
     certificate::{Certificate, Purposes},
     policy::Anchor,
 };
-use crate::revocation::{IssuerId, Link};
+use crate::{
+    config::KeyPin,
+    revocation::{IssuerId, Link},
+};
 
 /// A trust anchor whichever policy it is in: SHA-256 of its subject, key and name constraints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -68,6 +71,8 @@ impl Validity {
 #[derive(Debug)]
 pub(super) struct PathFacts {
     pub(super) anchor: AnchorId,
+    /// SHA-256 of the SubjectPublicKeyInfo of the client's own certificate (RFC 7469 §2.4).
+    pub(super) own_key: KeyPin,
     /// Of the client's own certificate.
     pub(super) own_validity: Validity,
     /// Of all intermediate certificates together.
@@ -87,6 +92,7 @@ impl PathFacts {
     pub(super) fn of(own: &Certificate<'_>, issuers: &[&Certificate<'_>], anchor: &Anchor) -> Self {
         Self {
             anchor: anchor.id,
+            own_key: KeyPin::of(own.raw_public_key()),
             own_validity: Validity::of(own),
             issuer_validity: issuers
                 .iter()

@@ -168,6 +168,18 @@ impl Config {
         self
     }
 
+    /// The names that are blocked, instead of [`Pki::BLOCKED`].
+    pub fn blocked_names(mut self, names: &[&str]) -> Self {
+        self.blocked = names.iter().map(|&name| name.into()).collect();
+        self
+    }
+
+    /// Every listener with a line more of TOML.
+    pub fn listener_toml(mut self, line: &str) -> Self {
+        self.listeners = self.listeners.into_iter().map(|listener| listener.toml(line)).collect();
+        self
+    }
+
     /// Lines more for `[trust.contoso]`.
     pub fn trust_toml(mut self, lines: &str) -> Self {
         self.trust.push_str(lines);

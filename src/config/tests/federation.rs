@@ -124,8 +124,7 @@ fn a_pin_of_the_ca_instead_of_the_peer_is_refused_with_both_places() {
         use crate::config::{CaCertificate, files::CertificateFacts};
         let CaCertificate { der, .. } = &good(GOOD).trust["contoso"].ca[0];
         let spki = CertificateFacts::parse(der).unwrap().spki;
-        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &spki);
-        crate::config::KeyPin::new(digest.as_ref().try_into().unwrap())
+        crate::config::KeyPin::of(&spki)
     };
     refused(
         &with_peers(&format!("pins = [\"{pin}\"]")),

@@ -6,6 +6,7 @@ mod chains;
 mod explained;
 mod identities;
 mod names;
+mod partners;
 mod purposes;
 mod revoked;
 mod verified;
@@ -57,6 +58,12 @@ fn ca_params(name: &str) -> CertificateParams {
 impl Ca {
     fn root(name: &str) -> Self {
         Self::root_with(name, |_| {})
+    }
+
+    fn root_for(key: KeyPair, name: &str) -> Self {
+        let params = ca_params(name);
+        let der = params.self_signed(&key).unwrap().der().clone();
+        Self { der, issuer: Issuer::new(params.clone(), key), params }
     }
 
     fn root_with(name: &str, edit: impl FnOnce(&mut CertificateParams)) -> Self {
