@@ -212,3 +212,20 @@ impl Tried<'_> {
         Ok(Shadow::new(&listener.name, candidate.transpose()?, metrics))
     }
 }
+
+/// The CRLs of the candidate's profiles. A profile that says of revocation what the serving one of
+/// that name says shares its store; any other has the CRLs that its files held when they were read.
+fn stores_of(
+    candidate: &Config,
+    serving: &Config,
+    stores: &Stores,
+    before: crls::Before<'_>,
+) -> Stores {
+    let own = crls::make(candidate, candidate.crls.clone(), before, UnixTime::now()).stores;
+    let shared = |name: &Arc<str>| {
+        let (theirs, ours) = (candidate.trust.get(name)?, serving.trust.get(name)?);
+        (theirs.revocation == ours.revocation).then(|| stores.get(name)).flatten()
+    };
+    let choose = |(name, store)| (Arc::clone(name), Arc::clone(shared(name).unwrap_or(store)));
+    own.iter().map(choose).collect::<BTreeMap<_, _>>().into()
+}

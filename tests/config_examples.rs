@@ -19,7 +19,7 @@ fn examples() -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
     let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     let examples: Vec<_> = files.filter(|file| file.extension() == Some("toml".as_ref())).collect();
-    assert!(examples.len() >= 3, "{examples:?}");
+    assert!(examples.len() >= 5, "{examples:?}");
     examples
 }
 
@@ -49,7 +49,9 @@ fn folder_with_pki() -> tempfile::TempDir {
     let pki = folder.path().join("pki");
     fs::create_dir(&pki).unwrap();
     let contoso = make_ca(&pki, "contoso-ca.pem", "Contoso Root");
-    make_ca(&pki, "fabrikam-ca.pem", "Fabrikam Root");
+    for partner in ["fabrikam-ca", "litware-ca", "public-roots"] {
+        make_ca(&pki, &format!("{partner}.pem"), partner);
+    }
     make_own(&pki, "sip", &["sip.contoso.test"], &contoso);
     make_own(&pki, "www", &["www.contoso.test", "*.apps.contoso.test"], &contoso);
     for example in examples() {

@@ -207,6 +207,15 @@ impl Config {
         self
     }
 
+    /// At the addresses of another configuration, whose listeners have the same names.
+    pub fn moved_to(mut self, other: &Self) -> Self {
+        for listener in &mut self.listeners {
+            listener.address = other.addr_of(&listener.name);
+        }
+        self.admin = other.admin;
+        self
+    }
+
     /// Where the listener of that name listens.
     pub fn addr_of(&self, name: &str) -> SocketAddr {
         let found = self.listeners.iter().find(|listener| listener.name == name);
