@@ -7,7 +7,7 @@ use rustls_pki_types::UnixTime;
 
 use crate::{
     backend::Backend,
-    config::{Config, Listener},
+    config::{Config, Listener, TrustProfile},
     crls::{self, Stamps},
     handshake,
     metrics::{BackendMetrics, ListenerMetrics, Metrics},
@@ -66,7 +66,8 @@ pub struct Generation {
     pub services: Vec<Arc<Service>>,
     /// The CRLs of each trust profile.
     pub stores: Stores,
-    /// The CRLs of each trust profile of the candidate, if one is tried.
+    /// The CRLs of each trust profile of the candidate, if one is tried; the very stores of the
+    /// profiles that serve where these say the same of revocation.
     pub candidate_stores: Stores,
     /// What the files of CRLs looked like when they were read, those of the candidate included.
     pub crl_stamps: Stamps,
@@ -123,7 +124,7 @@ impl Generation {
             crls::make(&config, loaded, before, UnixTime::now());
         config.warnings.extend(warnings);
         let mut candidate_stores = Stores::default();
-        if let Some(candidate) = &mut config.shadow {
+        if let Some(candidate) = config.shadow.as_deref_mut() {
             let loaded = std::mem::take(&mut candidate.crls);
             // What is fetched for the profiles that serve is there for their namesakes at once.
             let before = crls::Before { stores: Some(&stores), ..before };
@@ -132,7 +133,7 @@ impl Generation {
             let warnings = made.warnings.iter().map(|warning| format!("{file}: {warning}"));
             config.warnings.extend(warnings);
             crl_stamps.extend(made.stamps);
-            candidate_stores = made.stores;
+            candidate_stores = share(candidate, &made.stores, &config.trust, &stores);
         }
         let refusals: Vec<_> = Refusal::ALL.iter().map(|reason| reason.as_str()).collect();
         let backends: BTreeMap<_, _> = config
@@ -211,4 +212,20 @@ impl Tried<'_> {
         });
         Ok(Shadow::new(&listener.name, candidate.transpose()?, metrics))
     }
+}
+
+/// The stores of a candidate's profiles: a profile that says of revocation what the serving one of
+/// that name says shares its store, any other has its own.
+fn share(
+    candidate: &Config,
+    own: &Stores,
+    serving: &BTreeMap<Arc<str>, Arc<TrustProfile>>,
+    stores: &Stores,
+) -> Stores {
+    let shared = |name: &Arc<str>| {
+        let (theirs, ours) = (candidate.trust.get(name)?, serving.get(name)?);
+        (theirs.revocation == ours.revocation).then(|| stores.get(name)).flatten()
+    };
+    let choose = |(name, store)| (Arc::clone(name), Arc::clone(shared(name).unwrap_or(store)));
+    own.iter().map(choose).collect::<BTreeMap<_, _>>().into()
 }

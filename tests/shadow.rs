@@ -5,9 +5,12 @@
 
 mod support;
 
-use std::{fs, path::PathBuf, process::Command};
+use std::{fs, path::PathBuf, process::Command, time::Duration};
 
+use countersign::pki::{CrlSpec, Reason};
 use support::{Backend, Config, Listener, LogLine, Pki, Run, SClient, Server};
+use time::OffsetDateTime;
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 const CANDIDATE: &str = "candidate.toml";
 
@@ -88,6 +91,40 @@ fn a_name_that_the_candidate_adds_is_still_refused_and_told_about() {
     let lines = disagreements(&server);
     assert_eq!(lines.len(), 2);
     assert_eq!(lines[0]["candidate"], "admitted: other.contoso.test in peers.clients");
+    server.stop();
+}
+
+/// Revocation is off where it counts, and required by the candidate, whose CRL is replaced while
+/// both run: first it says nothing of the client, then it revokes it.
+#[test]
+fn revocation_can_be_tried_before_it_is_required() {
+    let pki = Pki::new();
+    let client = pki.client();
+    let crl = |number, revoked: &[&[u8]]| {
+        let spec = CrlSpec::from_now(number, Duration::from_secs(3600));
+        let since = OffsetDateTime::now_utc() - Duration::from_secs(60);
+        let revoke = |spec: CrlSpec, serial: &&[u8]| spec.revoke(serial, since, Reason::Superseded);
+        let signed = pki.ca.crl(&revoked.iter().fold(spec, revoke)).unwrap();
+        // A file that is replaced at once is never seen half written.
+        fs::write(pki.file("next.crl"), signed.der()).unwrap();
+        fs::rename(pki.file("next.crl"), pki.file("ca.crl")).unwrap();
+    };
+    crl(1, &[]);
+    let config = Config::simple(&pki, Backend::echo().addr());
+    let candidate = config.clone().revocation("revocation = \"require\"\ncrl = [\"ca.crl\"]");
+    let server = Server::start(with_candidate(&pki, config, &candidate));
+    let connect = || SClient::new(&pki, server.addr()).certificate(&client).echo().succeeded();
+    connect();
+    wait_outcome(&server, "agree_admit", 1.0);
+    server.wait_metric("crl_entries", &[("profile", "candidate/contoso")], 0.0);
+    let (_, certificate) = X509Certificate::from_der(client.der()).unwrap();
+    crl(2, &[certificate.raw_serial()]);
+    server.wait_metric("crl_entries", &[("profile", "candidate/contoso")], 1.0);
+    connect();
+    wait_outcome(&server, "would_refuse", 1.0);
+    let line = disagreements(&server).remove(0);
+    assert!(line["candidate"].as_str().unwrap().starts_with("refused: revoked: "), "{line}");
+    server.wait_metric("refusals_total", &[], 0.0);
     server.stop();
 }
 
