@@ -1,11 +1,20 @@
 //! Client chains of every kind, each shown to a running terminator over TLS 1.3 and TLS 1.2: the
 //! client gets the alert, one metric moves by one, and the log says why.
 //!
-//! `corpus/table.rs` is the corpus, `corpus/world.rs` makes what it names.
+//! The corpus is data, by what it is about: `corpus/paths.rs`, `corpus/names.rs`,
+//! `corpus/rules.rs`, `corpus/revoked.rs`. `corpus/world.rs` makes what it names.
 
 #![allow(clippy::unwrap_used, reason = "a test that can't set up its scene has failed")]
 #![allow(unreachable_pub, reason = "a test binary exports nothing")]
 
+#[path = "corpus/names.rs"]
+mod names;
+#[path = "corpus/paths.rs"]
+mod paths;
+#[path = "corpus/revoked.rs"]
+mod revoked;
+#[path = "corpus/rules.rs"]
+mod rules;
 mod support;
 #[path = "corpus/table.rs"]
 mod table;
@@ -13,20 +22,24 @@ mod table;
 mod world;
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     io::{self, ErrorKind},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
 };
 
 use countersign::trust::Refusal;
+use names::NAMES;
+use paths::PATHS;
+use revoked::REVOCATION;
+use rules::RULES;
 use rustls::{
     ClientConfig, RootCertStore, SignatureScheme, SupportedProtocolVersion,
     client::ResolvesClientCert, crypto::aws_lc_rs::sign::any_supported_type, sign::CertifiedKey,
 };
-use support::{Backend, Config, Listener, Pki, SClient, Server, TlsClient, eventually};
-use table::{NAMES, Outcome, PATHS, Row};
-use world::{Shown, World};
+use support::{Backend, Config, Listener, LogLine, Pki, SClient, Server, TlsClient, eventually};
+use table::{Outcome, Row};
+use world::{P384, Shown, World};
 
 /// TLS versions: as rustls names them, as openssl does, as the log does.
 const VERSIONS: [(&SupportedProtocolVersion, &str, &str); 2] =
@@ -44,14 +57,24 @@ fn every_name_of_the_corpus_is_judged_as_the_table_says() {
     run(NAMES);
 }
 
+/// Keys, pins, and discovered peers.
+#[test]
+fn every_rule_of_the_corpus_is_held_as_the_table_says() {
+    run(RULES);
+}
+
+/// What CRLs say.
+#[test]
+fn every_revocation_of_the_corpus_is_found_as_the_table_says() {
+    run(REVOCATION);
+}
+
 /// Each reason for a refusal has a row, but for those that no chain by itself can provoke.
 #[test]
 fn the_corpus_has_every_reason_that_a_chain_can_be_refused_for() {
     let elsewhere = [
-        // These need CRLs.
-        Refusal::Revoked,
-        Refusal::RevocationUnknown,
-        Refusal::CrlStale,
+        // This one is about a set of peers as a whole.
+        Refusal::OverLimit,
         // What may be shown is capped below what the search can bear.
         Refusal::PathTooComplex,
     ];
@@ -71,7 +94,7 @@ fn no_two_rows_have_the_same_name() {
 }
 
 fn rows() -> impl Iterator<Item = &'static Row> {
-    PATHS.iter().chain(NAMES)
+    [PATHS, NAMES, RULES, REVOCATION].into_iter().flatten()
 }
 
 fn reason(row: &Row) -> Option<&'static str> {
@@ -85,7 +108,7 @@ fn reason(row: &Row) -> Option<&'static str> {
 fn run(rows: &[Row]) {
     let world = World::new();
     let backend = Backend::echo();
-    let server = Server::start(config(&world, &backend));
+    let server = Server::start(config(&world, &backend, rows));
     let mut scene = Scene { counted: counts(&server), world, server, ended: 0 };
     let mut wrong = Vec::new();
     for row in rows {
@@ -102,12 +125,11 @@ fn run(rows: &[Row]) {
     scene.server.stop();
 }
 
-/// A listener for each set of rules that rows are for.
-fn config(world: &World, backend: &Backend) -> Config {
+/// All profiles and peer sets, and the listeners that the rows are for.
+fn config(world: &World, backend: &Backend, rows: &[Row]) -> Config {
     let certificates = world.pki.server();
-    let listener =
-        |name: &str, peers: &[&str]| Listener::new(name, "app", &[&certificates]).peers(peers);
-    Config::new(&world.pki)
+    let pin = world.pin(P384);
+    let config = Config::new(&world.pki)
         .backend("app", backend.addr())
         .trust_toml("shared = true")
         .peer_names(&[Pki::CLIENT, "fe01.cell.contoso.test", "*.pool.contoso.test"])
@@ -149,6 +171,7 @@ fn config(world: &World, backend: &Backend) -> Config {
             [trust.kinds]
             ca = ["ca.pem"]
             names = ["spiffe://contoso.test/*", "10.1.0.0/16"]
+            shared = true
             revocation = "off"
 
             [peers]
@@ -158,14 +181,61 @@ fn config(world: &World, backend: &Backend) -> Config {
             named = { trust = "named", names = ["fe01.contoso.test"] }
             limited = { trust = "limited", names = ["fe01.contoso.test"] }
             kinds = { trust = "kinds", names = ["spiffe://contoso.test/fe/*", "10.1.2.0/24"] }
+            strong = { trust = "strong", names = ["fe01.contoso.test"] }
+            checked = { trust = "checked", names = ["fe01.contoso.test"] }
+            preferred = { trust = "preferred", names = ["fe01.contoso.test"] }
             "#,
         )
-        .listener(listener("main", &["clients", "fabrikam"]))
-        .listener(listener("servers", &["servers"]))
-        .listener(listener("either", &["either"]))
-        .listener(listener("named", &["named"]))
-        .listener(listener("limited", &["limited"]))
-        .listener(listener("kinds", &["kinds"]))
+        .raw(&format!(
+            r#"
+            [trust.strong]
+            ca = ["strong.pem"]
+            names = ["*.contoso.test"]
+            min_rsa_bits = 3072
+            min_ec_bits = 384
+            shared = true
+            revocation = "off"
+
+            [trust.public]
+            ca = ["public.pem"]
+            names = ["*"]
+            revocation = "off"
+
+            [trust.checked]
+            ca = ["listed.pem", "silent.pem", "forged.pem", "early.pem", "stale.pem"]
+            names = ["*.contoso.test"]
+            crl = ["crls"]
+            shared = true
+
+            [trust.preferred]
+            ca = ["listed.pem", "silent.pem", "stale.pem"]
+            names = ["*.contoso.test"]
+            crl = ["crls"]
+            revocation = "prefer"
+            crl_stale = "accept"
+            shared = true
+
+            [peers.pinned]
+            trust = "contoso"
+            names = ["fe01.contoso.test"]
+            pins = ["{pin}"]
+
+            [peers.discovered]
+            trust = "public"
+            discovered = true
+            max_connections = 1000
+            max_handshakes_per_second = 1000
+            "#
+        ));
+    let needed: BTreeSet<&str> = rows.iter().map(|row| row.listener).collect();
+    needed.into_iter().fold(config, |config, name| {
+        let peers: &[&str] = match name {
+            "main" => &["clients", "fabrikam"],
+            "public" => &["discovered"],
+            other => &[other],
+        };
+        config.listener(Listener::new(name, "app", &[&certificates]).peers(peers))
+    })
 }
 
 /// A terminator, and what it has counted so far.
@@ -183,7 +253,7 @@ impl Scene {
     fn check(&mut self, row: &Row, shown: &Shown, version: usize) {
         let seen = self.connect(row, shown, version);
         self.ended += 1;
-        let line = self.server.wait_connection(self.ended);
+        let line = self.last_connection();
         let (name, version_word) = (row.name, VERSIONS[version].2);
         assert_eq!(line["listener"], row.listener, "{name}: {line}");
         assert_eq!(line["version"], version_word, "{name}: {line}");
@@ -211,6 +281,18 @@ impl Scene {
             || format!("{name}: the one refusal in {:?}", changed(&self.counted, &self.server)),
             || (counts(&self.server) == self.counted).then_some(()),
         );
+    }
+
+    /// The line of the connection that ended last.
+    fn last_connection(&self) -> LogLine {
+        let nth = |log: &str| {
+            let mut lines = log.lines().filter(|line| line.contains("\"connection ended\""));
+            lines.nth(self.ended - 1).and_then(|line| serde_json::from_str(line).ok())
+        };
+        eventually(
+            || format!("{} ended connections; log:\n{}", self.ended, self.server.stderr()),
+            || nth(&self.server.stderr()),
+        )
     }
 
     /// Connects as the row says, and tells how it went for the client.
@@ -301,15 +383,19 @@ fn seen(error: &io::Error) -> Seen {
     }
 }
 
-/// Refusals by listener and reason.
+/// Refusals by listener and reason. The rest of the metrics isn't looked at: this is asked often.
 fn counts(server: &Server) -> BTreeMap<(String, String), f64> {
-    server
-        .metrics()
-        .into_iter()
-        .filter(|sample| sample.name == "countersign_refusals_total")
+    let metrics = server.get("/metrics").expect("the admin side answers");
+    let samples =
+        metrics.lines().filter_map(|line| line.strip_prefix("countersign_refusals_total{"));
+    samples
         .map(|sample| {
-            let label = |name: &str| sample.labels[name].clone();
-            ((label("listener"), label("reason")), sample.value)
+            let (labels, value) = sample.rsplit_once("} ").unwrap();
+            let label = |name: &str| {
+                let (_, rest) = labels.split_once(&format!("{name}=\"")).unwrap();
+                rest.split('"').next().unwrap().to_owned()
+            };
+            ((label("listener"), label("reason")), value.parse().unwrap())
         })
         .collect()
 }

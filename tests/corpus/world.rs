@@ -11,14 +11,27 @@ use std::{
 
 use countersign::pki::Authority;
 use rcgen::{
-    BasicConstraints, CertificateParams, CustomExtension, DistinguishedName, DnType,
-    ExtendedKeyUsagePurpose, GeneralSubtree, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-    NameConstraints, SanType, SerialNumber,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CustomExtension,
+    DistinguishedName, DnType, ExtendedKeyUsagePurpose, GeneralSubtree, IsCa, Issuer, KeyIdMethod,
+    KeyPair, KeyUsagePurpose, NameConstraints, RevokedCertParams, SanType, SerialNumber,
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, pem::PemObject};
 use time::{Duration, OffsetDateTime};
 
 use super::support::{Pki, Run};
+
+/// Keys, as openssl's `genpkey` makes them.
+pub const RSA_1024: &str = "-algorithm RSA -pkeyopt rsa_keygen_bits:1024";
+pub const RSA_2048: &str = "-algorithm RSA -pkeyopt rsa_keygen_bits:2048";
+pub const RSA_3072: &str = "-algorithm RSA -pkeyopt rsa_keygen_bits:3072";
+pub const RSA_4096: &str = "-algorithm RSA -pkeyopt rsa_keygen_bits:4096";
+pub const P256: &str = "-algorithm EC -pkeyopt ec_paramgen_curve:P-256";
+pub const P384: &str = "-algorithm EC -pkeyopt ec_paramgen_curve:P-384";
+pub const P521: &str = "-algorithm EC -pkeyopt ec_paramgen_curve:P-521";
+pub const ED25519: &str = "-algorithm ED25519";
+
+/// A serial number that a CA has revoked; so are the next two by one CA or another.
+pub const REVOKED: u64 = 666;
 
 /// What a client shows.
 pub enum Shown {
@@ -49,9 +62,17 @@ impl Ca {
 
     /// A root that is like others but for what `change` does.
     fn root(common_name: &str, change: impl FnOnce(&mut CertificateParams)) -> Self {
+        Self::root_with(KeyPair::generate().unwrap(), common_name, change)
+    }
+
+    /// The same with this key.
+    fn root_with(
+        key: KeyPair,
+        common_name: &str,
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> Self {
         let mut params = ca_params(common_name);
         change(&mut params);
-        let key = KeyPair::generate().unwrap();
         let certificate = params.self_signed(&key).unwrap();
         Self { params, key, der: certificate.der().clone(), pem: certificate.pem() }
     }
@@ -102,6 +123,26 @@ impl Ca {
         Shown::Chain(chain, pkcs8(&key))
     }
 
+    /// A CRL from so many hours from now to so many, PEM.
+    fn crl(&self, number: u64, (from, to): (i64, i64), serials: &[u64]) -> String {
+        let now = OffsetDateTime::now_utc();
+        let revoked = |serial: &u64| RevokedCertParams {
+            serial_number: SerialNumber::from(*serial),
+            revocation_time: now - Duration::HOUR,
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let list = CertificateRevocationListParams {
+            this_update: now + Duration::hours(from),
+            next_update: now + Duration::hours(to),
+            crl_number: SerialNumber::from(number),
+            issuing_distribution_point: None,
+            revoked_certs: serials.iter().map(revoked).collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        list.signed_by(&self.issuer()).unwrap().pem().unwrap()
+    }
+
     fn issuer(&self) -> Issuer<'_, &KeyPair> {
         Issuer::from_params(&self.params, &self.key)
     }
@@ -125,6 +166,24 @@ pub struct World {
     pub bound: Ca,
     /// Calls itself as the root does.
     pub namesake: Ca,
+    /// A trusted root with a P-384 key.
+    pub strong: Ca,
+    /// Trusted for anybody that nobody else is trusted for.
+    pub public: Ca,
+    /// A trusted root whose CRLs revoke [`REVOKED`] and [`World::fallen`].
+    pub listed: Ca,
+    /// A CA below it, whose CRL revokes [`REVOKED`] + 2.
+    pub steady: Ca,
+    /// A revoked CA below it, with a CRL.
+    pub fallen: Ca,
+    /// A trusted root that has no CRL.
+    pub silent: Ca,
+    /// A trusted root whose CRL is signed with another key.
+    pub forged: Ca,
+    /// A trusted root whose CRL is of tomorrow.
+    pub early: Ca,
+    /// A trusted root whose CRL is of yesterday, and revokes [`REVOKED`].
+    pub stale: Ca,
     /// Keys that openssl made, by how.
     keys: RefCell<HashMap<&'static str, String>>,
     /// Certificates that openssl made.
@@ -147,12 +206,47 @@ impl World {
                 excluded_subtrees: vec![GeneralSubtree::DnsName("lab.contoso.test".into())],
             });
         });
-        for (file, ca) in
-            [("fabrikam.pem", &fabrikam), ("short.pem", &short), ("bound.pem", &bound)]
-        {
+        let namesake = Ca::root("Contoso Root", |_| {});
+        let p384 = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P384_SHA384).unwrap();
+        let strong = Ca::root_with(p384, "Strong Root", |_| {});
+        let public = Ca::root("Public Root", |_| {});
+        let listed = Ca::root("Listed Root", |_| {});
+        let steady = listed.below("Steady", |_| {});
+        let fallen = listed.below("Fallen", serial(REVOKED + 1));
+        let silent = Ca::root("Silent Root", |_| {});
+        let forged = Ca::root("Forged Root", |_| {});
+        let early = Ca::root("Early Root", |_| {});
+        let stale = Ca::root("Stale Root", |_| {});
+        for (file, ca) in [
+            ("fabrikam.pem", &fabrikam),
+            ("short.pem", &short),
+            ("bound.pem", &bound),
+            ("strong.pem", &strong),
+            ("public.pem", &public),
+            ("listed.pem", &listed),
+            ("silent.pem", &silent),
+            ("forged.pem", &forged),
+            ("early.pem", &early),
+            ("stale.pem", &stale),
+        ] {
             fs::write(pki.file(file), &ca.pem).unwrap();
         }
-        let namesake = Ca::root("Contoso Root", |_| {});
+        let now = (-1, 24);
+        let forger = |name| Ca::root(name, |_| {});
+        fs::create_dir(pki.file("crls")).unwrap();
+        for (file, crl) in [
+            ("listed-1.pem", listed.crl(1, now, &[])),
+            ("listed-2.pem", listed.crl(2, now, &[REVOKED, REVOKED + 1])),
+            ("listed-3.pem", forger("Listed Root").crl(3, now, &[])),
+            ("steady.pem", steady.crl(1, now, &[REVOKED + 2])),
+            ("fallen.pem", fallen.crl(1, now, &[])),
+            ("stranger.pem", stranger.crl(1, now, &[REVOKED])),
+            ("forged.pem", forger("Forged Root").crl(1, now, &[])),
+            ("early.pem", early.crl(1, (24, 48), &[])),
+            ("stale.pem", stale.crl(1, (-48, -1), &[REVOKED])),
+        ] {
+            fs::write(pki.file("crls").join(file), crl).unwrap();
+        }
         // What openssl works with.
         let client = "basicConstraints=critical,CA:false\nkeyUsage=critical,digitalSignature\n\
                       extendedKeyUsage=clientAuth\nsubjectAltName=DNS:fe01.contoso.test\n";
@@ -169,6 +263,15 @@ impl World {
             short,
             bound,
             namesake,
+            strong,
+            public,
+            listed,
+            steady,
+            fallen,
+            silent,
+            forged,
+            early,
+            stale,
             keys: RefCell::default(),
             made: Cell::default(),
         }
@@ -184,6 +287,16 @@ impl World {
     /// A key that openssl makes by these arguments of `genpkey`, once.
     pub fn key(&self, arguments: &'static str) -> KeyPair {
         KeyPair::from_pem(&self.key_pem(arguments)).unwrap()
+    }
+
+    /// The pin of that key.
+    pub fn pin(&self, arguments: &'static str) -> String {
+        fs::write(self.pki.file("pinned.key"), self.key_pem(arguments)).unwrap();
+        let pipe = "openssl pkey -in pinned.key -pubout -outform DER | \
+                    openssl dgst -sha256 -binary | openssl base64";
+        let mut shell = Command::new("sh");
+        let run = Run::of(shell.args(["-c", pipe]).current_dir(self.pki.folder())).succeeded();
+        format!("sha256/{}", run.stdout.trim())
     }
 
     fn key_pem(&self, arguments: &'static str) -> String {
@@ -219,6 +332,18 @@ impl World {
             openssl(self.pki.folder(), &command);
         }
         (self.pki.file(&format!("{name}.pem")), key_file)
+    }
+
+    /// A client of an intermediate CA with a short key.
+    pub fn below_weak(&self) -> Shown {
+        let arguments = "-sha256 -extfile ca.ext";
+        let (weak, _) = self.openssl_issue(RSA_1024, "/CN=Weak", "ca", arguments);
+        let by = weak.file_stem().unwrap().to_str().unwrap();
+        let arguments = "-sha256 -extfile client.ext";
+        let client = self.openssl_issue(P256, "/CN=fe01.contoso.test", by, arguments);
+        let Shown::Chain(mut chain, key) = read(&client) else { unreachable!("it is a chain") };
+        chain.push(read_certificate(&weak));
+        Shown::Chain(chain, key)
     }
 }
 
@@ -347,3 +472,13 @@ pub fn serial(number: u64) -> impl FnOnce(&mut CertificateParams) {
 
 /// As it is.
 pub fn good(_: &mut CertificateParams) {}
+
+/// A client of this intermediate CA, which it shows.
+pub fn via(issuer: &Ca) -> Shown {
+    through(&[issuer])
+}
+
+/// A client of the first of these CAs, all of which it shows.
+pub fn through(issuers: &[&Ca]) -> Shown {
+    issuers[0].client_above(&issuers.iter().map(|ca| &ca.der).collect::<Vec<_>>(), good)
+}
