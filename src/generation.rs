@@ -1,6 +1,6 @@
 //! One generation of the configuration, ready to serve; replaced whole by a reload.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use rustls::{ServerConfig, server::ProducesTickets};
 use rustls_pki_types::UnixTime;
@@ -14,6 +14,7 @@ use crate::{
     quota::{Quotas, Usage},
     revocation::Stores,
     sessions::{SessionLimits, Terms},
+    shadow::{Candidate, Shadow},
     trust::{Policy, PolicyError, Refusal},
 };
 
@@ -24,6 +25,8 @@ pub struct Service {
     pub config: Arc<Listener>,
     /// Who is admitted.
     pub policy: Arc<Policy>,
+    /// What a candidate configuration makes of its clients, if one is tried.
+    pub shadow: Option<Arc<Shadow>>,
     /// rustls' configuration.
     pub tls: Arc<ServerConfig>,
     /// How much each peer set may use.
@@ -78,6 +81,16 @@ pub enum GenerationError {
         /// What is wrong.
         error: PolicyError,
     },
+    /// The trust profiles of a listener of the candidate don't make a policy.
+    #[error("the candidate {}: listener {listener}: {error}", file.display())]
+    Shadow {
+        /// The candidate's file.
+        file: PathBuf,
+        /// The listener's name.
+        listener: Arc<str>,
+        /// What is wrong.
+        error: PolicyError,
+    },
     /// rustls refuses the TLS settings of a listener.
     #[error("listener {listener}: the TLS settings can't be served: {error}")]
     Tls {
@@ -107,6 +120,10 @@ impl Generation {
         let crls::Made { stores, stamps: crl_stamps, warnings } =
             crls::make(&config, loaded, before, UnixTime::now());
         config.warnings.extend(warnings);
+        let candidate = config.shadow.clone().map(|candidate| {
+            let stores = stores_of(&candidate, &config, &stores, before);
+            (candidate, stores)
+        });
         let refusals: Vec<_> = Refusal::ALL.iter().map(|reason| reason.as_str()).collect();
         let backends: BTreeMap<_, _> = config
             .backends
@@ -130,16 +147,26 @@ impl Generation {
                     GenerationError::Policy { listener: listener.name.clone(), error }
                 })?;
             let policy = Arc::new(policy);
+            let counters = Arc::new(ListenerMetrics::new(metrics, &listener.name, &refusals));
+            let shadow = candidate.as_ref();
+            let shadow =
+                shadow.map(|(other, stores)| shadow_of(other, stores, listener, &counters));
+            let shadow = shadow.transpose()?;
             let session_age = config.limits.max_session_age;
-            let tls = handshake::server_config(listener, &policy, tickets, session_age)
-                .map_err(|error| GenerationError::Tls { listener: listener.name.clone(), error })?;
+            let tls =
+                handshake::server_config(listener, &policy, shadow.as_ref(), tickets, session_age)
+                    .map_err(|error| GenerationError::Tls {
+                        listener: listener.name.clone(),
+                        error,
+                    })?;
             services.push(Arc::new(Service {
                 config: listener.clone(),
                 policy,
+                shadow,
                 tls,
                 quotas: quotas.clone(),
                 backend: backends[&listener.backend.name].clone(),
-                metrics: Arc::new(ListenerMetrics::new(metrics, &listener.name, &refusals)),
+                metrics: counters,
                 limits,
                 drain_timeout: config.limits.drain_timeout,
                 log_connections: config.log.connections,
@@ -147,4 +174,41 @@ impl Generation {
         }
         Ok(Self { number, config: Arc::new(config), services, stores, crl_stamps })
     }
+}
+
+/// What the candidate makes of the clients of a listener: those of its own listener of that name.
+fn shadow_of(
+    candidate: &Config,
+    stores: &Stores,
+    listener: &Listener,
+    metrics: &Arc<ListenerMetrics>,
+) -> Result<Arc<Shadow>, GenerationError> {
+    let namesake = candidate.listeners.iter().find(|other| other.name == listener.name);
+    let other = namesake
+        .map(|other| {
+            let policy = Policy::new(other.client_auth, &other.peers, stores).map_err(|error| {
+                let (file, listener) = (candidate.source.clone(), other.name.clone());
+                GenerationError::Shadow { file, listener, error }
+            })?;
+            Ok(Candidate { client_auth: other.client_auth, policy })
+        })
+        .transpose()?;
+    Ok(Arc::new(Shadow::new(&listener.name, other, metrics)))
+}
+
+/// The CRLs of the candidate's profiles. A profile that says of revocation what the serving one of
+/// that name says shares its store; any other has the CRLs that its files held when they were read.
+fn stores_of(
+    candidate: &Config,
+    serving: &Config,
+    stores: &Stores,
+    before: crls::Before<'_>,
+) -> Stores {
+    let own = crls::make(candidate, candidate.crls.clone(), before, UnixTime::now()).stores;
+    let shared = |name: &Arc<str>| {
+        let (theirs, ours) = (candidate.trust.get(name)?, serving.trust.get(name)?);
+        (theirs.revocation == ours.revocation).then(|| stores.get(name)).flatten()
+    };
+    let choose = |(name, store)| (Arc::clone(name), Arc::clone(shared(name).unwrap_or(store)));
+    own.iter().map(choose).collect::<BTreeMap<_, _>>().into()
 }

@@ -87,7 +87,8 @@ impl Scene {
     /// The client is refused for `reason`, which the alert, the metric and the log tell.
     fn refused(&self, server: &Server, client: &Files, reason: &str) -> String {
         let before = server.metric("refusals_total", &[("reason", reason)]);
-        let number = server.metric("connections_closed_total", &[]) as usize + 1;
+        let ended = server.metric("connections_closed_total", &[]);
+        let number = format!("{ended}").parse::<usize>().unwrap() + 1;
         let end = SClient::new(&self.pki, server.addr()).certificate(client).end();
         let alert = match reason {
             "revoked" => 44,

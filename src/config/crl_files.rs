@@ -87,7 +87,10 @@ impl Stamp {
 
 /// What was parsed and is in use somewhere, by the digest of its bytes.
 #[derive(Default)]
-pub(super) struct Parsed(Mutex<HashMap<[u8; 32], Weak<[Arc<Crl>]>>>);
+pub(super) struct Parsed(Mutex<HashMap<[u8; 32], InUse>>);
+
+/// CRLs that are gone once nobody uses them.
+type InUse = Weak<[Arc<Crl>]>;
 
 impl fmt::Debug for Parsed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

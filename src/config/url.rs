@@ -42,10 +42,12 @@ impl HttpUrl {
         if authority.contains('@') {
             return Err(format!("it holds a user name, which is not sent; {ACCEPTED}"));
         }
-        let has_port = uri.port_u16().is_some_and(|port| port != 0);
-        // A colon without a number behind it, or with one above 65535.
-        let is_odd = uri.port().is_none() && authority.trim_end_matches(']').ends_with(':');
-        if uri.host().is_none_or(str::is_empty) || is_odd || uri.port().is_some() && !has_port {
+        let host = uri.host().unwrap_or_default();
+        let port = match authority.strip_prefix(host).unwrap_or_default() {
+            "" => Some(80),
+            port => port.strip_prefix(':').and_then(|port| port.parse::<u16>().ok()),
+        };
+        if host.is_empty() || port.is_none_or(|port| port == 0) {
             return Err(format!("it has no host, or no valid port; {ACCEPTED}"));
         }
         Ok(Self(text.into()))

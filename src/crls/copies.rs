@@ -160,3 +160,90 @@ fn remove(url_file: &Path) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pki::{Authority, CrlSpec, Spec, Validity};
+
+    const DAY: Duration = Duration::from_secs(24 * 3600);
+
+    fn url(name: &str) -> HttpUrl {
+        HttpUrl::parse(&format!("http://crl.contoso.test/{name}")).unwrap()
+    }
+
+    fn crl(ca: &Authority, number: u64) -> Vec<u8> {
+        ca.crl(&CrlSpec::from_now(number, DAY)).unwrap().der().to_vec()
+    }
+
+    fn ca() -> Authority {
+        Authority::root(&Spec::new("Contoso Root", Validity::from_now(DAY))).unwrap()
+    }
+
+    fn profiles(names: &[&str]) -> BTreeSet<Arc<str>> {
+        names.iter().map(|&name| name.into()).collect()
+    }
+
+    #[test]
+    fn what_is_written_is_read_again_for_its_profiles() {
+        let (folder, ca) = (tempfile::tempdir().unwrap(), ca());
+        let crl = crl(&ca, 5);
+        write(folder.path(), &url("a"), &profiles(&["contoso"]), b"an older one").unwrap();
+        write(folder.path(), &url("a"), &profiles(&["contoso", "fabrikam"]), &crl).unwrap();
+        let copies = Copies::read(folder.path(), &Disk::default(), UnixTime::now());
+        let points = CrlFetch::DistributionPoints;
+        for (profile, fetch, count) in [
+            ("contoso", &points, 1),
+            ("fabrikam", &points, 1),
+            ("litware", &points, 0),
+            ("litware", &CrlFetch::Urls(vec![url("a")]), 1),
+            ("contoso", &CrlFetch::Urls(vec![url("b")]), 0),
+            ("contoso", &CrlFetch::Off, 0),
+        ] {
+            assert_eq!(copies.of(profile, fetch).count(), count, "{profile}, {fetch:?}");
+        }
+        assert_eq!(copies.points_of("fabrikam"), [url("a")].into());
+        assert_eq!(copies.points_of("litware"), BTreeSet::new());
+        assert_eq!(copies.0[&url("a")].crls.len(), 1);
+    }
+
+    #[test]
+    fn a_copy_that_is_broken_or_of_another_url_or_half_there_is_left_out() {
+        let (folder, ca) = (tempfile::tempdir().unwrap(), ca());
+        for name in ["good", "broken", "renamed", "half", "text"] {
+            write(folder.path(), &url(name), &profiles(&["contoso"]), &crl(&ca, 5)).unwrap();
+        }
+        let file = |name: &str, ending: &str| {
+            folder.path().join(format!("{}.{ending}", file_name(&url(name))))
+        };
+        fs::write(file("broken", "crl"), b"0").unwrap();
+        fs::write(file("renamed", "url"), "http://crl.fabrikam.test/\ncontoso\n").unwrap();
+        fs::remove_file(file("half", "crl")).unwrap();
+        fs::write(file("text", "url"), [0xff, 0xfe]).unwrap();
+        fs::write(folder.path().join("left.crl.tmp"), b"half of it").unwrap();
+        let copies = Copies::read(folder.path(), &Disk::default(), UnixTime::now());
+        assert_eq!(copies.0.keys().collect::<Vec<_>>(), [&url("good")]);
+        assert!(!folder.path().join("left.crl.tmp").exists());
+        assert!(file("broken", "crl").exists(), "it is there to be looked at");
+    }
+
+    #[test]
+    fn a_copy_is_removed_a_month_after_its_end() {
+        let (folder, ca) = (tempfile::tempdir().unwrap(), ca());
+        write(folder.path(), &url("a"), &profiles(&["contoso"]), &crl(&ca, 5)).unwrap();
+        let after = |days: u32| {
+            UnixTime::since_unix_epoch(Duration::from_secs(UnixTime::now().as_secs()) + DAY * days)
+        };
+        let read = |now| Copies::read(folder.path(), &Disk::default(), now).0.len();
+        assert_eq!(read(after(30)), 1);
+        assert_eq!(read(after(32)), 0);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_folder_that_is_not_there_gives_nothing_and_takes_nothing() {
+        let folder = Path::new("/nonexistent/countersign");
+        assert!(Copies::read(folder, &Disk::default(), UnixTime::now()).0.is_empty());
+        assert!(write(folder, &url("a"), &profiles(&[]), b"").is_err());
+    }
+}

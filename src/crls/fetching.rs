@@ -11,7 +11,7 @@ use rustls_pki_types::UnixTime;
 use super::{
     copies::{self, Copies},
     fetch::{Answer, Failure, Validators, fetch},
-    offer::{Taken, offer},
+    offer::{Taken, is_verified, offer},
     schedule::{Jitter, MAX_URLS, Schedule},
     targets::Target,
     work::Event,
@@ -217,35 +217,36 @@ impl Fetching {
         bytes: &[u8],
         validators: Validators,
     ) -> Result<(), Failure> {
+        let now = UnixTime::now();
+        let offers = users.iter().map(|target| offer(&target.store, url.as_str(), &crls, now));
+        let takes: Vec<Taken> = offers.collect();
+        let is_verified = takes.iter().any(|taken| taken.is_verified);
+        let held = self.sources.get(url).and_then(|source| source.held.as_ref());
+        // What nobody could verify never takes the place of what somebody could.
+        let is_doubtful = !is_verified && held.is_some_and(|held| held.is_verified_by(users));
         let mut failure = None;
-        let (mut is_taken, mut is_verified) = (false, false);
-        for target in users {
-            let Taken { problem, is_verified: verified } =
-                offer(&target.store, url.as_str(), &crls, UnixTime::now());
-            is_verified |= verified;
-            match problem {
-                None => {
-                    is_taken = true;
-                    target.metrics.fetched(CrlFetchResult::Fetched);
+        let mut is_taken = false;
+        for (target, taken) in users.iter().zip(takes) {
+            let problem = match taken.problem {
+                Some((problem, why)) => Some(Failure::new(problem.of_fetch(), why)),
+                None if is_doubtful => {
+                    let why = "no CA is known that could have signed it, unlike the last one";
+                    Some(Failure::new(CrlFetchResult::BadSignature, why))
                 }
-                Some((problem, why)) => {
-                    target.metrics.fetched(problem.of_fetch());
-                    failure = Some(Failure::new(problem.of_fetch(), why));
-                }
-            }
+                None => None,
+            };
+            is_taken |= problem.is_none();
+            target
+                .metrics
+                .fetched(problem.as_ref().map_or(CrlFetchResult::Fetched, |it| it.result));
+            failure = problem.or(failure);
         }
         if let Some(failure) = failure.filter(|_| !is_taken) {
             return Err(failure);
         }
-        let source = self.sources.entry(url.clone()).or_default();
-        // What nobody could verify never takes the place of what somebody could.
-        let held = source.held.as_ref();
-        if held.is_some_and(|held| held.is_verified) && !is_verified {
-            let why = "no CA is known that could have signed it, unlike the last one";
-            return Err(Failure::new(CrlFetchResult::BadSignature, why));
-        }
         if held.is_none_or(|held| !Arc::ptr_eq(&held.crls, &crls)) {
-            tracing::info!(%url, entries = crls.iter().map(|crl| crl.entries()).sum::<usize>(), "a new CRL was fetched");
+            let entries: usize = crls.iter().map(|crl| crl.entries()).sum();
+            tracing::info!(%url, entries, "a new CRL was fetched");
             self.write_copy(url, users, bytes);
         }
         let held = Held { crls, validators: Some(validators), is_verified };
@@ -270,6 +271,13 @@ impl Fetching {
 }
 
 impl Held {
+    /// Whether a signature of them was verified: when they came, or since, when a client showed
+    /// their CA.
+    fn is_verified_by(&self, users: &[&Target]) -> bool {
+        let by = |target: &Target| self.crls.iter().any(|crl| is_verified(&target.store, crl));
+        self.is_verified || users.iter().any(|target| by(target))
+    }
+
     /// How long all of them are still good for.
     fn left(&self) -> Duration {
         let ends = self.crls.iter().map(|crl| crl.next_update().as_secs());

@@ -70,7 +70,8 @@ pub(super) fn offer(store: &Store, source: &str, crls: &Crls, now: UnixTime) -> 
     taken
 }
 
-fn is_verified(store: &Store, crl: &Crl) -> bool {
+/// Whether the store has verified the CRL, and keeps it.
+pub(super) fn is_verified(store: &Store, crl: &Crl) -> bool {
     let is_it = |found: &Crl| found.digest() == crl.digest();
     store.status().iter().any(|it| it.state != CrlState::Waiting && is_it(&it.crl))
 }

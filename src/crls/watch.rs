@@ -126,3 +126,154 @@ fn look(disk: &Disk, path: &Path, known: Option<Known>) -> (Known, Option<Change
         Err(_) => (Known::Suspect(stamp), None),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::pki::{Authority, CrlSpec, Spec, Validity};
+
+    /// A folder with CRLs of one CA, and the watch of it.
+    struct Scene {
+        folder: TempDir,
+        ca: Authority,
+        watch: Watch,
+    }
+
+    impl Scene {
+        fn new() -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let spec = Spec::new("Contoso Root", Validity::from_now(DAY));
+            let source = CrlSource::Folder(folder.path().to_owned());
+            let watch = Watch::new([source].into(), Stamps::new());
+            Self { folder, ca: Authority::root(&spec).unwrap(), watch }
+        }
+
+        fn crl(&self, number: u64) -> Vec<u8> {
+            self.ca.crl(&CrlSpec::from_now(number, DAY)).unwrap().der().to_vec()
+        }
+
+        fn file(&self, name: &str) -> PathBuf {
+            self.folder.path().join(name)
+        }
+
+        /// The changes, in words, with the file's name.
+        fn poll(&mut self) -> Vec<(String, &'static str)> {
+            let changes = self.watch.poll(&Disk::default());
+            let word = |change: &Change| match change {
+                Change::Read(_) => "read",
+                Change::Bad(_) => "bad",
+                Change::Vanished => "vanished",
+            };
+            let name = |path: &Path| path.file_name().unwrap().to_string_lossy().into_owned();
+            changes.iter().map(|(path, change)| (name(path), word(change))).collect()
+        }
+    }
+
+    const DAY: std::time::Duration = std::time::Duration::from_secs(24 * 3600);
+
+    fn one(name: &str, change: &'static str) -> Vec<(String, &'static str)> {
+        vec![(name.to_owned(), change)]
+    }
+
+    #[test]
+    fn a_file_is_read_when_it_comes_and_when_it_changes_and_not_in_between() {
+        let mut scene = Scene::new();
+        assert_eq!(scene.poll(), []);
+        fs::write(scene.file("a.crl"), scene.crl(1)).unwrap();
+        fs::write(scene.file("notes.txt"), "not a CRL").unwrap();
+        fs::write(scene.file(".hidden.crl"), "not a CRL").unwrap();
+        assert_eq!(scene.poll(), one("a.crl", "read"));
+        assert_eq!(scene.poll(), []);
+        fs::write(scene.file("a.new"), scene.crl(2)).unwrap();
+        fs::rename(scene.file("a.new"), scene.file("a.crl")).unwrap();
+        assert_eq!(scene.poll(), one("a.crl", "read"));
+        assert_eq!(scene.poll(), []);
+    }
+
+    #[test]
+    fn a_replacement_of_the_same_size_and_date_is_seen() {
+        let mut scene = Scene::new();
+        fs::write(scene.file("a.crl"), scene.crl(1)).unwrap();
+        let modified = fs::metadata(scene.file("a.crl")).unwrap().modified().unwrap();
+        assert_eq!(scene.poll(), one("a.crl", "read"));
+        let mut other = fs::read(scene.file("a.crl")).unwrap();
+        *other.last_mut().unwrap() ^= 1;
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        let file = fs::File::options().write(true).open(scene.file("a.crl")).unwrap();
+        std::io::Write::write_all(&mut &file, &other).unwrap();
+        file.set_modified(modified).unwrap();
+        assert_eq!(scene.poll(), one("a.crl", "read"));
+    }
+
+    #[test]
+    fn a_file_that_is_being_written_is_not_called_bad_before_a_second_look() {
+        let mut scene = Scene::new();
+        let crl = scene.crl(1);
+        fs::write(scene.file("a.crl"), &crl[..100]).unwrap();
+        assert_eq!(scene.poll(), []);
+        fs::write(scene.file("a.crl"), &crl).unwrap();
+        assert_eq!(scene.poll(), one("a.crl", "read"));
+        fs::write(scene.file("a.crl"), &crl[..100]).unwrap();
+        assert_eq!(scene.poll(), []);
+        assert_eq!(scene.poll(), one("a.crl", "bad"));
+        assert_eq!(scene.poll(), [], "it is said once");
+        fs::write(scene.file("a.crl"), &crl[..101]).unwrap();
+        assert_eq!(scene.poll(), []);
+        assert_eq!(scene.poll(), one("a.crl", "bad"), "it is bad in another way");
+    }
+
+    #[test]
+    fn a_file_that_is_gone_is_told_of_once_and_read_when_it_is_back() {
+        let mut scene = Scene::new();
+        let file = scene.file("a.crl");
+        scene.watch = Watch::new([CrlSource::File(file.clone())].into(), Stamps::new());
+        fs::write(&file, scene.crl(1)).unwrap();
+        assert_eq!(scene.poll(), one("a.crl", "read"));
+        fs::remove_file(&file).unwrap();
+        assert_eq!(scene.poll(), one("a.crl", "vanished"));
+        assert_eq!(scene.poll(), []);
+        fs::write(&file, scene.crl(1)).unwrap();
+        assert_eq!(scene.poll(), one("a.crl", "read"));
+    }
+
+    #[test]
+    fn a_file_that_leaves_its_folder_is_told_of_once() {
+        let mut scene = Scene::new();
+        fs::write(scene.file("a.crl"), scene.crl(1)).unwrap();
+        assert_eq!(scene.poll(), one("a.crl", "read"));
+        fs::remove_file(scene.file("a.crl")).unwrap();
+        assert_eq!(scene.poll(), one("a.crl", "vanished"));
+        assert_eq!(scene.poll(), []);
+    }
+
+    #[test]
+    fn a_folder_that_can_not_be_read_is_told_of_once_and_its_files_are_not() {
+        let mut scene = Scene::new();
+        let inner = scene.file("crl");
+        scene.watch = Watch::new([CrlSource::Folder(inner.clone())].into(), Stamps::new());
+        fs::create_dir(&inner).unwrap();
+        fs::write(inner.join("a.crl"), scene.crl(1)).unwrap();
+        assert_eq!(scene.poll(), one("a.crl", "read"));
+        fs::rename(&inner, scene.file("away")).unwrap();
+        assert_eq!(scene.poll(), one("crl", "bad"));
+        assert_eq!(scene.poll(), []);
+        fs::rename(scene.file("away"), &inner).unwrap();
+        fs::write(inner.join("b.crl"), scene.crl(2)).unwrap();
+        assert_eq!(scene.poll(), one("b.crl", "read"), "the other one is as it was");
+    }
+
+    #[test]
+    fn what_was_read_at_load_is_not_read_again() {
+        let mut scene = Scene::new();
+        let file = scene.file("a.crl");
+        fs::write(&file, scene.crl(1)).unwrap();
+        let stamp = Disk::default().crls(&file).unwrap().stamp;
+        let source = CrlSource::Folder(scene.folder.path().to_owned());
+        scene.watch = Watch::new([source].into(), Stamps::from([(file, stamp)]));
+        assert_eq!(scene.poll(), []);
+    }
+}

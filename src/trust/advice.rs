@@ -51,14 +51,6 @@ impl Refusal {
             }
             Self::Blocked => "take the name out of blocked, if it isn't meant to be there",
             Self::WeakKey => "have the certificate reissued with a longer key, or with ECDSA",
-            Self::KeyNotPinned => {
-                "find out why the key has changed; if it is meant, put the pin that the detail \
-                 shows into pins"
-            }
-            Self::OverLimit => {
-                "if the peers are known, list them in a set of their own; else raise the limits \
-                 of the set"
-            }
             Self::ChainTooLong => {
                 "let the client send only the certificates of its own path; if the path itself is \
                  too long, raise max_intermediates"

@@ -51,8 +51,16 @@ fn a_server_that_is_slow_or_sends_too_much_changes_nothing() {
     the_last_good_crl_stays(&[
         (Reply::Silence, "timed_out"),
         (Reply::Drip(drip), "timed_out"),
-        (Reply::Endless, "too_large"),
+        (Reply::Announced(100 << 20), "too_large"),
     ]);
+}
+
+#[test]
+fn a_body_without_an_end_is_not_read_for_ever() {
+    let scene = Scene::new();
+    let crls = CrlServer::start(Reply::Endless);
+    let server = start(&scene, &crls, "");
+    wait_fetch(&server, "too_large");
 }
 
 #[test]

@@ -26,6 +26,8 @@ pub enum Reply {
     Silence,
     /// These bytes, one after the other with long pauses.
     Drip(Vec<u8>),
+    /// The promise of a body with so many bytes.
+    Announced(usize),
     /// A body that doesn't end.
     Endless,
     /// Something that isn't HTTP.
@@ -141,6 +143,7 @@ fn serve(mut stream: TcpStream, state: &Mutex<State>) -> std::io::Result<()> {
                 std::thread::sleep(Duration::from_millis(100));
             }
         }
+        Reply::Announced(length) => answer(&mut stream, "", b"", length)?,
         Reply::Endless => {
             stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n")?;
             loop {
