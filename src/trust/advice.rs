@@ -51,6 +51,12 @@ impl Refusal {
             }
             Self::Blocked => "take the name out of blocked, if it isn't meant to be there",
             Self::WeakKey => "have the certificate reissued with a longer key, or with ECDSA",
+            Self::KeyNotPinned => {
+                "ask the peer, by another way, whether its key has changed; if so, add the pin"
+            }
+            Self::OverLimit => {
+                "raise the peer set's limits, or list the peers that you know in a set of their own"
+            }
             Self::ChainTooLong => {
                 "let the client send only the certificates of its own path; if the path itself is \
                  too long, raise max_intermediates"
