@@ -7,7 +7,7 @@ use rustls_pki_types::CertificateDer;
 use crate::{
     config::ProxyProtocol,
     generation::Service,
-    handshake::{self, Agreed, Established, Failure},
+    handshake::{self, Agreed, Deciders, Established, Failure},
     journal::Journal,
     metrics::{CloseCause, HandshakeKind, HandshakeResult},
     process::Admission,
@@ -117,8 +117,8 @@ async fn open(
             NotAdmitted::Ended => None,
         })
     };
-    let shadow = service.shadow.as_deref();
-    let shaken = handshake::perform(&client, &service.tls, &service.policy, shadow, confirm).await;
+    let deciders = Deciders { policy: &service.policy, shadow: service.shadow.as_deref() };
+    let shaken = handshake::perform(&client, &service.tls, deciders, confirm).await;
     story.admission.handshake_ended();
     let verification = match &shaken {
         Ok(established) => established.verification,

@@ -66,7 +66,9 @@ pub struct Generation {
     pub services: Vec<Arc<Service>>,
     /// The CRLs of each trust profile.
     pub stores: Stores,
-    /// What the files of CRLs looked like when they were read.
+    /// The CRLs of each trust profile of the candidate, if one is tried.
+    pub candidate_stores: Stores,
+    /// What the files of CRLs looked like when they were read, those of the candidate included.
     pub crl_stamps: Stamps,
 }
 
@@ -83,7 +85,7 @@ pub enum GenerationError {
     },
     /// The trust profiles of a listener of the candidate don't make a policy.
     #[error("the candidate {}: listener {listener}: {error}", file.display())]
-    Shadow {
+    Candidate {
         /// The candidate's file.
         file: PathBuf,
         /// The listener's name.
@@ -117,13 +119,21 @@ impl Generation {
     ) -> Result<Self, GenerationError> {
         // The stores have them from here on: a configuration outlives many a CRL.
         let loaded = std::mem::take(&mut config.crls);
-        let crls::Made { stores, stamps: crl_stamps, warnings } =
+        let crls::Made { stores, stamps: mut crl_stamps, warnings } =
             crls::make(&config, loaded, before, UnixTime::now());
         config.warnings.extend(warnings);
-        let candidate = config.shadow.clone().map(|candidate| {
-            let stores = stores_of(&candidate, &config, &stores, before);
-            (candidate, stores)
-        });
+        let mut candidate_stores = Stores::default();
+        if let Some(candidate) = &mut config.shadow {
+            let loaded = std::mem::take(&mut candidate.crls);
+            // What is fetched for the profiles that serve is there for their namesakes at once.
+            let before = crls::Before { stores: Some(&stores), ..before };
+            let made = crls::make(candidate, loaded, before, UnixTime::now());
+            let file = candidate.source.display();
+            let warnings = made.warnings.iter().map(|warning| format!("{file}: {warning}"));
+            config.warnings.extend(warnings);
+            crl_stamps.extend(made.stamps);
+            candidate_stores = made.stores;
+        }
         let refusals: Vec<_> = Refusal::ALL.iter().map(|reason| reason.as_str()).collect();
         let backends: BTreeMap<_, _> = config
             .backends
@@ -140,6 +150,8 @@ impl Generation {
             lifetime: config.limits.max_lifetime,
         };
         let quotas = Quotas::new(usage, &config);
+        let candidate = config.shadow.as_deref();
+        let candidate = candidate.map(|config| Tried { config, stores: &candidate_stores });
         let mut services = Vec::new();
         for listener in &config.listeners {
             let policy =
@@ -148,10 +160,8 @@ impl Generation {
                 })?;
             let policy = Arc::new(policy);
             let counters = Arc::new(ListenerMetrics::new(metrics, &listener.name, &refusals));
-            let shadow = candidate.as_ref();
-            let shadow =
-                shadow.map(|(other, stores)| shadow_of(other, stores, listener, &counters));
-            let shadow = shadow.transpose()?;
+            let shadow = candidate.as_ref().map(|it| it.shadow_of(listener, &counters));
+            let shadow = shadow.transpose()?.map(Arc::new);
             let session_age = config.limits.max_session_age;
             let tls =
                 handshake::server_config(listener, &policy, shadow.as_ref(), tickets, session_age)
@@ -172,43 +182,33 @@ impl Generation {
                 log_connections: config.log.connections,
             }));
         }
-        Ok(Self { number, config: Arc::new(config), services, stores, crl_stamps })
+        let config = Arc::new(config);
+        Ok(Self { number, config, services, stores, candidate_stores, crl_stamps })
     }
 }
 
-/// What the candidate makes of the clients of a listener: those of its own listener of that name.
-fn shadow_of(
-    candidate: &Config,
-    stores: &Stores,
-    listener: &Listener,
-    metrics: &Arc<ListenerMetrics>,
-) -> Result<Arc<Shadow>, GenerationError> {
-    let namesake = candidate.listeners.iter().find(|other| other.name == listener.name);
-    let other = namesake
-        .map(|other| {
-            let policy = Policy::new(other.client_auth, &other.peers, stores).map_err(|error| {
-                let (file, listener) = (candidate.source.clone(), other.name.clone());
-                GenerationError::Shadow { file, listener, error }
-            })?;
-            Ok(Candidate { client_auth: other.client_auth, policy })
-        })
-        .transpose()?;
-    Ok(Arc::new(Shadow::new(&listener.name, other, metrics)))
+/// A candidate configuration with its CRLs.
+struct Tried<'c> {
+    config: &'c Config,
+    stores: &'c Stores,
 }
 
-/// The CRLs of the candidate's profiles. A profile that says of revocation what the serving one of
-/// that name says shares its store; any other has the CRLs that its files held when they were read.
-fn stores_of(
-    candidate: &Config,
-    serving: &Config,
-    stores: &Stores,
-    before: crls::Before<'_>,
-) -> Stores {
-    let own = crls::make(candidate, candidate.crls.clone(), before, UnixTime::now()).stores;
-    let shared = |name: &Arc<str>| {
-        let (theirs, ours) = (candidate.trust.get(name)?, serving.trust.get(name)?);
-        (theirs.revocation == ours.revocation).then(|| stores.get(name)).flatten()
-    };
-    let choose = |(name, store)| (Arc::clone(name), Arc::clone(shared(name).unwrap_or(store)));
-    own.iter().map(choose).collect::<BTreeMap<_, _>>().into()
+impl Tried<'_> {
+    /// What it makes of the clients of a listener: those of its own listener of that name.
+    fn shadow_of(
+        &self,
+        listener: &Listener,
+        metrics: &Arc<ListenerMetrics>,
+    ) -> Result<Shadow, GenerationError> {
+        let namesake = self.config.listeners.iter().find(|other| other.name == listener.name);
+        let candidate = namesake.map(|other| {
+            let policy = Policy::new(other.client_auth, &other.peers, self.stores);
+            let policy = policy.map_err(|error| {
+                let (file, listener) = (self.config.source.clone(), other.name.clone());
+                GenerationError::Candidate { file, listener, error }
+            })?;
+            Ok(Candidate { client_auth: other.client_auth, policy })
+        });
+        Ok(Shadow::new(&listener.name, candidate.transpose()?, metrics))
+    }
 }

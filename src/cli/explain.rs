@@ -12,8 +12,8 @@ use rustls_pki_types::{DnsName, UnixTime};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::{
-    config::Config,
-    crls,
+    config::{Config, Disk},
+    crls::{self, Copies},
     explain::{Answer, Marks, Question, explain, read_chain},
     generation::Generation,
     handshake,
@@ -66,9 +66,13 @@ pub(super) fn main(arguments: &ExplainArgs) -> ExitCode {
 }
 
 fn answer(arguments: &ExplainArgs) -> Result<Answer, Box<dyn std::error::Error>> {
-    let config = Config::load(&arguments.config)?;
+    let disk = Disk::default();
+    let config = Config::load_from(&arguments.config, &disk)?;
+    // What the service has fetched and keeps; nothing is fetched here.
+    let kept = config.crl_fetching.state_dir.as_deref();
+    let kept = kept.map(|folder| Copies::read(folder, &disk, UnixTime::now()));
+    let before = crls::Before { stores: None, copies: kept.as_ref() };
     let (metrics, tickets) = (Metrics::new()?, handshake::ticket_encryption()?);
-    let before = crls::Before::default();
     let generation = Generation::new(1, config, &metrics, &tickets, &Usage::new(), before)?;
     let chain = match &arguments.cert {
         Some(file) => read_chain(file)?,

@@ -17,7 +17,7 @@ pub(super) fn read(
     around: Surroundings<'_>,
     root: &mut Reader<'_>,
     listeners: &[Arc<Listener>],
-) -> Option<Arc<Config>> {
+) -> Option<Box<Config>> {
     let name = root.string("shadow")?;
     let report = around.report;
     if around.is_candidate {
@@ -48,7 +48,7 @@ pub(super) fn read(
         }
     }
     report.adopt_warnings(&name.at, &candidate.warnings);
-    Some(Arc::new(candidate))
+    Some(Box::new(candidate))
 }
 
 /// Says for `check` which candidate is tried, and in what it would decide otherwise.

@@ -119,9 +119,9 @@ impl Config {
             peers,
             backends,
             listeners,
+            shadow,
             crl_fetching,
             crls: crls.loaded,
-            shadow,
             warnings: report.finish()?,
         })
     }

@@ -61,12 +61,12 @@ pub struct Config {
     pub backends: BTreeMap<Arc<str>, Arc<Backend>>,
     /// `[[listener]]`, in the order of the file; never empty.
     pub listeners: Vec<Arc<Listener>>,
+    /// `shadow`: a candidate, whose decisions are only compared; it has none of its own.
+    pub shadow: Option<Box<Config>>,
     /// `[revocation]`
     pub crl_fetching: CrlFetching,
     /// What the files of CRLs held when they were read.
     pub crls: LoadedCrls,
-    /// `shadow`: a candidate, whose decisions are only compared; it has none of its own.
-    pub shadow: Option<Arc<Config>>,
     /// What is legal but deserves a second look; `check` prints it, `run` logs it.
     pub warnings: Vec<String>,
 }

@@ -43,8 +43,8 @@ impl Display for Summary<'_> {
         }
         log(f, config)?;
         limits(f, config)?;
-        fetching(f, config)?;
         candidate::describe(f, config)?;
+        fetching(f, config)?;
         for listener in &config.listeners {
             writeln!(f)?;
             describe_listener(f, listener)?;

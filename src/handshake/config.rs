@@ -31,8 +31,8 @@ pub fn ticket_encryption() -> Result<Arc<dyn ProducesTickets>, rustls::Error> {
     provider::Ticketer::new()
 }
 
-/// rustls' configuration for `listener`, whose decisions are those of `policy`, and whose sessions
-/// may be resumed for `max_session_age` after the client has shown who it is; `shadow` looks on.
+/// rustls' configuration for `listener`, whose decisions are those of `policy`, while `shadow` looks
+/// on, and whose sessions may be resumed for `max_session_age` after the client has shown who it is.
 ///
 /// # Errors
 /// A set of versions, suites and groups that rustls can't serve; the configuration's loader

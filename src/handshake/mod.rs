@@ -97,6 +97,15 @@ impl Established {
     }
 }
 
+/// Who decides about a client that shows no certificate, or resumes a session.
+#[derive(Debug, Clone, Copy)]
+pub struct Deciders<'a> {
+    /// Whom the listener admits.
+    pub policy: &'a Policy,
+    /// What looks on, if something does.
+    pub shadow: Option<&'a Shadow>,
+}
+
 /// Shakes hands on a connection that was just accepted. There is no time-out here: whoever
 /// watches the connection cancels its socket.
 ///
@@ -108,15 +117,14 @@ impl Established {
 pub async fn perform(
     client: &Rc<Socket>,
     config: &Arc<ServerConfig>,
-    policy: &Policy,
-    shadow: Option<&Shadow>,
+    deciders: Deciders<'_>,
     confirm: impl FnOnce(Permit) -> Result<Permit, Option<Refused>>,
 ) -> Result<Established, Failure> {
     let mut machine =
         Machine::new(config.clone()).map_err(|error| Failure::internal(error.to_string()))?;
     let concluded = match drive(client, &mut machine).await {
-        Ok(()) => conclude(machine, policy, shadow, confirm),
-        Err(end) => Err(look_on(shadow, Failure::describe(end, machine))),
+        Ok(()) => conclude(machine, deciders, confirm),
+        Err(end) => Err(look_on(deciders.shadow, Failure::describe(end, machine))),
     };
     if let Err(failure) = &concluded {
         // Best effort: a client that doesn't read its alert goes without.
@@ -187,8 +195,7 @@ async fn read(client: &Rc<Socket>, machine: &mut Machine) -> Result<(), End> {
 /// in this handshake: an anonymous one, or one that resumed a session.
 fn conclude(
     mut machine: Machine,
-    policy: &Policy,
-    shadow: Option<&Shadow>,
+    Deciders { policy, shadow }: Deciders<'_>,
     confirm: impl FnOnce(Permit) -> Result<Permit, Option<Refused>>,
 ) -> Result<Established, Failure> {
     let mut facts = Facts::of(&mut machine);

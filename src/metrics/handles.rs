@@ -25,9 +25,9 @@ pub struct ListenerMetrics {
     duration: Vec<Histogram>,
     refusals: Vec<(&'static str, Counter)>,
     resumption: Vec<Counter>,
+    shadow: Vec<Counter>,
     terminated: Vec<Counter>,
     tolerated: Vec<Counter>,
-    shadow: Vec<Counter>,
     bytes: Vec<Counter>,
 }
 
@@ -87,8 +87,6 @@ impl ListenerMetrics {
                     metrics.counter(&names::RESUMPTION, &labels)
                 })
                 .collect(),
-            terminated: by_termination(&names::SESSIONS_TERMINATED),
-            tolerated: by_termination(&names::SESSIONS_TOLERATED),
             shadow: ShadowOutcome::ALL
                 .iter()
                 .map(|outcome| {
@@ -96,6 +94,8 @@ impl ListenerMetrics {
                     metrics.counter(&names::SHADOW_DECISIONS, &labels)
                 })
                 .collect(),
+            terminated: by_termination(&names::SESSIONS_TERMINATED),
+            tolerated: by_termination(&names::SESSIONS_TOLERATED),
             bytes: Direction::ALL
                 .iter()
                 .map(|direction| {
@@ -145,6 +145,11 @@ impl ListenerMetrics {
         self.resumption[outcome.index()].increment(1);
     }
 
+    /// The candidate configuration was asked as well.
+    pub fn shadow(&self, outcome: ShadowOutcome) {
+        self.shadow[outcome.index()].increment(1);
+    }
+
     /// A live connection was ended, since it lost that.
     pub fn terminated(&self, reason: Termination) {
         self.terminated[reason.index()].increment(1);
@@ -153,11 +158,6 @@ impl ListenerMetrics {
     /// A live connection goes on, though it lost that.
     pub fn tolerated(&self, reason: Termination) {
         self.tolerated[reason.index()].increment(1);
-    }
-
-    /// The candidate configuration was asked as well.
-    pub fn shadow(&self, outcome: ShadowOutcome) {
-        self.shadow[outcome.index()].increment(1);
     }
 
     /// Plaintext was relayed.

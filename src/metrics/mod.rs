@@ -120,10 +120,10 @@ mod tests {
             r#"countersign_backend_connects_total{backend="pool",result="timed_out"} 0"#,
             r#"countersign_handshake_duration_seconds_count{listener="sip",kind="resumed"} 0"#,
             r#"countersign_config_reloads_total{result="failed"} 0"#,
+            r#"countersign_shadow_decisions_total{listener="sip",outcome="would_refuse"} 0"#,
             r#"countersign_crl_fetches_total{profile="contoso",result="bad_signature"} 0"#,
             r#"countersign_crl_files_total{profile="contoso",result="malformed"} 0"#,
             r#"countersign_crl_entries{profile="contoso"} 0"#,
-            r#"countersign_shadow_decisions_total{listener="sip",outcome="would_refuse"} 0"#,
         ] {
             assert!(text.contains(wanted), "{wanted} is missing in\n{text}");
         }

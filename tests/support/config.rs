@@ -246,9 +246,8 @@ impl Config {
 
     /// The file's content.
     pub fn text(&self) -> String {
-        let Self {
-            top, admin, names, blocked, revocation, trust, backends, limits, log, raw, ..
-        } = self;
+        let Self { top, admin, names, blocked, revocation, trust, backends, .. } = self;
+        let Self { limits, log, raw, .. } = self;
         let mut text = format!(
             "{top}[admin]\nlisten = \"{admin}\"\n\n\
              [log]\n{log}\n\
