@@ -344,6 +344,24 @@ fn the_documentation_has_every_refusal_with_its_alert() {
     assert_eq!(documented, refusals);
 }
 
+#[test]
+fn what_webpki_leaves_out_is_in_the_files_and_tests_that_the_documentation_names() {
+    let rows = table("docs/trust.md", "Left to the caller");
+    assert_eq!(rows.len(), 7, "what is left out, as it was found by trying");
+    let tests: String =
+        ["src", "tests"].iter().flat_map(|folder| sources(folder)).map(|s| s.text).collect();
+    for row in rows {
+        for file in ticked(&row[2]) {
+            assert!(root().join("src").join(&file).exists(), "{file}");
+        }
+        let named = ticked(&row[3]);
+        assert!(!named.is_empty(), "{row:?}");
+        for test in named {
+            assert!(tests.contains(&format!("fn {test}()")), "no test is called {test}");
+        }
+    }
+}
+
 /// `UnknownCA` as `unknown_ca`.
 fn snake_case(name: &str) -> String {
     let mut snake = String::new();
