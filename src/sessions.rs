@@ -46,10 +46,11 @@ use crate::{
     trust::{Permit, Policy, Refused},
 };
 
-/// Most connections that are looked at in one turn: at 3 µs each, 1.5 ms.
+/// Most connections that are looked at in one turn: at some 3 µs each, 1.5 ms.
 const DECISIONS_A_TURN: usize = 512;
 
-/// Most connections that are ended in one turn: at some 60 µs for each one's last words, 4 ms.
+/// Most connections that are ended in one turn. Their last words follow before the next one: some
+/// 20 system calls each.
 const ENDS_A_TURN: usize = 64;
 
 /// Ticks between two rounds of decisions that nobody asked for, one minute: a CRL may begin to

@@ -26,7 +26,7 @@ use rustls::{
     version::{TLS12, TLS13},
 };
 use support::{
-    Config, DEADLINE, Files, Listener, LogLine, Pki, Process, SClient, Server, TlsClient, alert_of,
+    Config, DEADLINE, Files, Listener, LogLine, Pki, Process, Server, TlsClient, alert_of,
     client_config, client_config_of, eventually, free_port, wait_listening,
 };
 use support_relay::{backend, got};
@@ -315,8 +315,14 @@ fn a_crl_that_gets_stale_keeps_clients_out_and_ends_no_connection() {
     eventually(
         || "a refusal by crl_stale".into(),
         || {
-            let run = SClient::new(&scene.pki, scene.address).certificate(&client).end();
-            (run.alert() == Some(46)).then_some(())
+            let config = client_config(&scene.pki, Some(&client));
+            let refused = TlsClient::connect(scene.address, config).and_then(|mut client| {
+                client.0.write_all(b"x")?;
+                client.0.read_exact(&mut [0])
+            });
+            let alert = alert_of(&refused.err()?);
+            assert_eq!(alert, AlertDescription::CertificateUnknown);
+            Some(())
         },
     );
     assert!(scene.server.metric("refusals_total", &[("reason", "crl_stale")]) >= 1.0);
