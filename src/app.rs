@@ -129,6 +129,7 @@ impl App {
     /// CRLs have changed: what was admitted under the old ones may have been revoked.
     fn recheck(&self) {
         tracing::debug!("CRLs have changed");
+        self.tell_all(|| Command::Recheck);
     }
 
     /// Takes the signals that wait: the reload that is about to begin answers all that asked for

@@ -7,7 +7,7 @@
 //! drain. What a configuration becomes is a [`generation`]. Each [`worker`] is one pinned thread
 //! with one io_uring (behind [`ring`], the only module that names it) and its own listening
 //! sockets ([`listener`]). A [`connection`] is the story of one client: [`handshake`] with
-//! rustls, the pure decision of [`trust`] about who it is (with the CRLs of [`revocation`]), a
+//! rustls, the pure decision of [`trust`] about who it is (with the CRLs of [`revocation`], which [`crls`] keeps up to date), a
 //! dial of its [`backend`] (which takes the [`trust::Permit`]), and the [`relay`], whose bytes
 //! pass through our own [`record`] layer. [`quota`] holds each peer set to its limits, and
 //! [`sessions`] knows every live connection and ends those whose time is up.

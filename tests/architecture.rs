@@ -35,6 +35,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
         &[
             "app",
             "config",
+            "crls",
             "demo",
             "generation",
             "handshake",
@@ -43,6 +44,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "name",
             "pki",
             "quota",
+            "revocation",
             "ring",
             "sys",
         ],
@@ -55,6 +57,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
         &[
             "admin",
             "config",
+            "crls",
             "generation",
             "handshake",
             "listener",
@@ -93,8 +96,19 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("journal", &["config", "handshake", "metrics", "relay", "trust"]),
     (
         "generation",
-        &["backend", "config", "handshake", "metrics", "quota", "revocation", "sessions", "trust"],
+        &[
+            "backend",
+            "config",
+            "crls",
+            "handshake",
+            "metrics",
+            "quota",
+            "revocation",
+            "sessions",
+            "trust",
+        ],
     ),
+    ("crls", &["config", "metrics", "revocation"]),
     // The stages, which know of each other only what lib.rs says.
     ("handshake", &["config", "metrics", "record", "ring", "trust"]),
     ("backend", &["config", "metrics", "ring", "sessions", "trust"]),
@@ -103,7 +117,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("trust", &["config", "name", "revocation"]),
     ("process", &["metrics"]),
     ("quota", &["config"]),
-    ("config", &["name"]),
+    ("config", &["name", "revocation"]),
     ("metrics", &[]),
     ("name", &[]),
     ("proxy", &[]),
