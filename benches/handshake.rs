@@ -81,6 +81,7 @@ backend = "app"
         let server = server_config(
             listener,
             &policy,
+            None,
             &ticket_encryption().unwrap(),
             config.limits.max_session_age,
         )

@@ -117,7 +117,8 @@ async fn open(
             NotAdmitted::Ended => None,
         })
     };
-    let shaken = handshake::perform(&client, &service.tls, &service.policy, confirm).await;
+    let shadow = service.shadow.as_deref();
+    let shaken = handshake::perform(&client, &service.tls, &service.policy, shadow, confirm).await;
     story.admission.handshake_ended();
     let verification = match &shaken {
         Ok(established) => established.verification,

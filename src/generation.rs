@@ -1,19 +1,20 @@
 //! One generation of the configuration, ready to serve; replaced whole by a reload.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use rustls::{ServerConfig, server::ProducesTickets};
 use rustls_pki_types::UnixTime;
 
 use crate::{
     backend::Backend,
-    config::{Config, Listener},
+    config::{Config, Listener, TrustProfile},
     crls::{self, Stamps},
     handshake,
     metrics::{BackendMetrics, ListenerMetrics, Metrics},
     quota::{Quotas, Usage},
     revocation::Stores,
     sessions::{SessionLimits, Terms},
+    shadow::{Candidate, Shadow},
     trust::{Policy, PolicyError, Refusal},
 };
 
@@ -24,6 +25,8 @@ pub struct Service {
     pub config: Arc<Listener>,
     /// Who is admitted.
     pub policy: Arc<Policy>,
+    /// What a candidate configuration makes of its clients, if one is tried.
+    pub shadow: Option<Arc<Shadow>>,
     /// rustls' configuration.
     pub tls: Arc<ServerConfig>,
     /// How much each peer set may use.
@@ -63,7 +66,10 @@ pub struct Generation {
     pub services: Vec<Arc<Service>>,
     /// The CRLs of each trust profile.
     pub stores: Stores,
-    /// What the files of CRLs looked like when they were read.
+    /// The CRLs of each trust profile of the candidate, if one is tried; the very stores of the
+    /// profiles that serve where these say the same of revocation.
+    pub candidate_stores: Stores,
+    /// What the files of CRLs looked like when they were read, those of the candidate included.
     pub crl_stamps: Stamps,
 }
 
@@ -74,6 +80,16 @@ pub enum GenerationError {
     #[error("listener {listener}: {error}")]
     Policy {
         /// Its name.
+        listener: Arc<str>,
+        /// What is wrong.
+        error: PolicyError,
+    },
+    /// The trust profiles of a listener of the candidate don't make a policy.
+    #[error("the candidate {}: listener {listener}: {error}", file.display())]
+    Candidate {
+        /// The candidate's file.
+        file: PathBuf,
+        /// The listener's name.
         listener: Arc<str>,
         /// What is wrong.
         error: PolicyError,
@@ -104,9 +120,21 @@ impl Generation {
     ) -> Result<Self, GenerationError> {
         // The stores have them from here on: a configuration outlives many a CRL.
         let loaded = std::mem::take(&mut config.crls);
-        let crls::Made { stores, stamps: crl_stamps, warnings } =
+        let crls::Made { stores, stamps: mut crl_stamps, warnings } =
             crls::make(&config, loaded, before, UnixTime::now());
         config.warnings.extend(warnings);
+        let mut candidate_stores = Stores::default();
+        if let Some(candidate) = config.shadow.as_deref_mut() {
+            let loaded = std::mem::take(&mut candidate.crls);
+            // What is fetched for the profiles that serve is there for their namesakes at once.
+            let before = crls::Before { stores: Some(&stores), ..before };
+            let made = crls::make(candidate, loaded, before, UnixTime::now());
+            let file = candidate.source.display();
+            let warnings = made.warnings.iter().map(|warning| format!("{file}: {warning}"));
+            config.warnings.extend(warnings);
+            crl_stamps.extend(made.stamps);
+            candidate_stores = share(candidate, &made.stores, &config.trust, &stores);
+        }
         let refusals: Vec<_> = Refusal::ALL.iter().map(|reason| reason.as_str()).collect();
         let backends: BTreeMap<_, _> = config
             .backends
@@ -123,6 +151,8 @@ impl Generation {
             lifetime: config.limits.max_lifetime,
         };
         let quotas = Quotas::new(usage, &config);
+        let candidate = config.shadow.as_deref();
+        let candidate = candidate.map(|config| Tried { config, stores: &candidate_stores });
         let mut services = Vec::new();
         for listener in &config.listeners {
             let policy =
@@ -130,21 +160,72 @@ impl Generation {
                     GenerationError::Policy { listener: listener.name.clone(), error }
                 })?;
             let policy = Arc::new(policy);
+            let counters = Arc::new(ListenerMetrics::new(metrics, &listener.name, &refusals));
+            let shadow = candidate.as_ref().map(|it| it.shadow_of(listener, &counters));
+            let shadow = shadow.transpose()?.map(Arc::new);
             let session_age = config.limits.max_session_age;
-            let tls = handshake::server_config(listener, &policy, tickets, session_age)
-                .map_err(|error| GenerationError::Tls { listener: listener.name.clone(), error })?;
+            let tls =
+                handshake::server_config(listener, &policy, shadow.as_ref(), tickets, session_age)
+                    .map_err(|error| GenerationError::Tls {
+                        listener: listener.name.clone(),
+                        error,
+                    })?;
             services.push(Arc::new(Service {
                 config: listener.clone(),
                 policy,
+                shadow,
                 tls,
                 quotas: quotas.clone(),
                 backend: backends[&listener.backend.name].clone(),
-                metrics: Arc::new(ListenerMetrics::new(metrics, &listener.name, &refusals)),
+                metrics: counters,
                 limits,
                 drain_timeout: config.limits.drain_timeout,
                 log_connections: config.log.connections,
             }));
         }
-        Ok(Self { number, config: Arc::new(config), services, stores, crl_stamps })
+        let config = Arc::new(config);
+        Ok(Self { number, config, services, stores, candidate_stores, crl_stamps })
     }
+}
+
+/// A candidate configuration with its CRLs.
+struct Tried<'c> {
+    config: &'c Config,
+    stores: &'c Stores,
+}
+
+impl Tried<'_> {
+    /// What it makes of the clients of a listener: those of its own listener of that name.
+    fn shadow_of(
+        &self,
+        listener: &Listener,
+        metrics: &Arc<ListenerMetrics>,
+    ) -> Result<Shadow, GenerationError> {
+        let namesake = self.config.listeners.iter().find(|other| other.name == listener.name);
+        let candidate = namesake.map(|other| {
+            let policy = Policy::new(other.client_auth, &other.peers, self.stores);
+            let policy = policy.map_err(|error| {
+                let (file, listener) = (self.config.source.clone(), other.name.clone());
+                GenerationError::Candidate { file, listener, error }
+            })?;
+            Ok(Candidate { client_auth: other.client_auth, policy })
+        });
+        Ok(Shadow::new(&listener.name, candidate.transpose()?, metrics))
+    }
+}
+
+/// The stores of a candidate's profiles: a profile that says of revocation what the serving one of
+/// that name says shares its store, any other has its own.
+fn share(
+    candidate: &Config,
+    own: &Stores,
+    serving: &BTreeMap<Arc<str>, Arc<TrustProfile>>,
+    stores: &Stores,
+) -> Stores {
+    let shared = |name: &Arc<str>| {
+        let (theirs, ours) = (candidate.trust.get(name)?, serving.get(name)?);
+        (theirs.revocation == ours.revocation).then(|| stores.get(name)).flatten()
+    };
+    let choose = |(name, store)| (Arc::clone(name), Arc::clone(shared(name).unwrap_or(store)));
+    own.iter().map(choose).collect::<BTreeMap<_, _>>().into()
 }

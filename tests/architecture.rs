@@ -37,6 +37,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "config",
             "crls",
             "demo",
+            "explain",
             "generation",
             "handshake",
             "load",
@@ -49,6 +50,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "sys",
         ],
     ),
+    ("explain", &["config", "generation", "handshake", "trust"]),
     ("load", &[]),
     ("demo", &["pki", "proxy"]),
     ("pki", &[]),
@@ -105,12 +107,14 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "quota",
             "revocation",
             "sessions",
+            "shadow",
             "trust",
         ],
     ),
     ("crls", &["config", "metrics", "revocation"]),
     // The stages, which know of each other only what lib.rs says.
-    ("handshake", &["config", "metrics", "record", "ring", "trust"]),
+    ("handshake", &["config", "metrics", "record", "ring", "shadow", "trust"]),
+    ("shadow", &["config", "metrics", "trust"]),
     ("backend", &["config", "metrics", "ring", "sessions", "trust"]),
     ("relay", &["metrics", "record", "ring", "sessions"]),
     ("sessions", &["config", "metrics", "ring", "trust"]),
@@ -134,6 +138,7 @@ const KNOT: [(&str, &str); 2] = [("listener", "worker"), ("connection", "worker"
 const TAKEN: &[(&str, &str, &[&str])] = &[
     ("handshake", "trust", &["Identity", "Permit", "Policy", "Refusal", "Refused"]),
     ("handshake", "record", &["RecordLayer", "Side", "TrafficSecretsCapture"]),
+    ("shadow", "trust", &["Identity", "Permit", "Policy", "Refused"]),
     ("backend", "trust", &["Permit"]),
     ("sessions", "trust", &["Permit", "Policy", "Refusal", "Refused"]),
     ("listener", "worker", &["Worker"]),
@@ -341,6 +346,24 @@ fn the_documentation_has_every_refusal_with_its_alert() {
         .map(|refusal| (refusal.as_str().to_owned(), snake_case(&format!("{:?}", refusal.alert()))))
         .collect();
     assert_eq!(documented, refusals);
+}
+
+#[test]
+fn what_webpki_leaves_out_is_in_the_files_and_tests_that_the_documentation_names() {
+    let rows = table("docs/trust.md", "Left to the caller");
+    assert_eq!(rows.len(), 7, "what is left out, as it was found by trying");
+    let tests: String =
+        ["src", "tests"].iter().flat_map(|folder| sources(folder)).map(|s| s.text).collect();
+    for row in rows {
+        for file in ticked(&row[2]) {
+            assert!(root().join("src").join(&file).exists(), "{file}");
+        }
+        let named = ticked(&row[3]);
+        assert!(!named.is_empty(), "{row:?}");
+        for test in named {
+            assert!(tests.contains(&format!("fn {test}()")), "no test is called {test}");
+        }
+    }
 }
 
 /// `UnknownCA` as `unknown_ca`.

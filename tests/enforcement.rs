@@ -19,18 +19,20 @@ use std::{
     time::Duration,
 };
 
-use countersign::pki::{Spec, Validity};
+use countersign::pki::{CrlSpec, Reason, Spec, Validity};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustls::{
     AlertDescription, ClientConfig, ClientConnection, StreamOwned, SupportedProtocolVersion,
     version::{TLS12, TLS13},
 };
 use support::{
-    Config, DEADLINE, Files, Listener, LogLine, Pki, Process, Server, TlsClient, alert_of,
-    client_config, client_config_of, free_port, wait_listening,
+    Config, DEADLINE, Files, Listener, LogLine, Pki, Process, SClient, Server, TlsClient, alert_of,
+    client_config, client_config_of, eventually, free_port, wait_listening,
 };
 use support_relay::{backend, got};
 use time::OffsetDateTime;
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
 
 const VERSIONS: [(&SupportedProtocolVersion, &str); 2] = [(&TLS13, "1.3"), (&TLS12, "1.2")];
 
@@ -47,11 +49,22 @@ struct Scene {
 
 impl Scene {
     fn new(change: impl FnOnce(Config) -> Config) -> Self {
-        let pki = Pki::new();
+        Self::of(Pki::new(), change)
+    }
+
+    fn of(pki: Pki, change: impl FnOnce(Config) -> Config) -> Self {
         let (echo, ends) = backend(echo_to_the_end);
         let config = change(Config::simple(&pki, echo.addr()));
         let server = Server::start(config.clone());
         Self { address: server.addr(), pki, server, config, ends }
+    }
+
+    /// With a CRL of the CA that is good for so long and revokes nobody.
+    fn revoking(length: Duration) -> Self {
+        let pki = Pki::new();
+        fs::create_dir(pki.file("crl")).unwrap();
+        put_crl(&pki, 1, length, &[]);
+        Self::of(pki, |config| config.revocation("crl = [\"crl\"]"))
     }
 
     fn connect(
@@ -89,6 +102,17 @@ struct Expected {
     /// The cause, which is also the reason of the metric.
     cause: &'static str,
     detail: &'static str,
+}
+
+/// Puts a CRL of the CA where a terminator with revocation finds it, whole from the beginning.
+fn put_crl(pki: &Pki, number: u64, length: Duration, revoked: &[&[u8]]) {
+    let since = OffsetDateTime::now_utc() - Duration::from_secs(60);
+    let spec = revoked.iter().fold(CrlSpec::from_now(number, length), |spec, serial| {
+        spec.revoke(serial, since, Reason::KeyCompromise)
+    });
+    let new = pki.file("root.new");
+    fs::write(&new, pki.ca.crl(&spec).unwrap().der()).unwrap();
+    fs::rename(new, pki.file("crl/root.crl")).unwrap();
 }
 
 fn echo_to_the_end(mut stream: TcpStream) -> bool {
@@ -250,6 +274,62 @@ fn a_connection_ends_when_its_certificate_expires() {
     scene.server.stop();
 }
 
+/// A CRL that revokes a client comes into the folder that is watched. The other client doesn't
+/// notice.
+#[test]
+fn a_connection_ends_when_a_crl_revokes_its_certificate() {
+    let scene = Scene::revoking(DAY);
+    let (client, other) = (scene.pki.client(), scene.pki.issue_client("other", Pki::CLIENT));
+    let mut stays = scene.connect(Some(&other), &TLS13);
+    stays.echo(b"before");
+    let mut clients = VERSIONS.map(|(version, name)| (scene.connect(Some(&client), version), name));
+    for (client, _) in &mut clients {
+        client.echo(b"before");
+    }
+    put_crl(&scene.pki, 2, DAY, &[client.identity.serial()]);
+    let expected = Expected {
+        alert: AlertDescription::CertificateRevoked,
+        cause: "revoked",
+        detail: "revoked: ",
+    };
+    for (client, name) in &mut clients {
+        scene.is_ended(client, name, &expected);
+    }
+    scene.counts("revoked", 2);
+    stays.echo(b"after");
+    drop(stays);
+    scene.server.stop();
+}
+
+/// The CRL is out of date. Nobody comes in any more, but who is in isn't known to be bad. When the
+/// next CRL says so of one of them, that one ends.
+#[test]
+fn a_crl_that_gets_stale_keeps_clients_out_and_ends_no_connection() {
+    // Long enough for two handshakes on a busy host.
+    let scene = Scene::revoking(Duration::from_secs(6));
+    let (client, other) = (scene.pki.client(), scene.pki.issue_client("other", Pki::CLIENT));
+    let mut live = scene.connect(Some(&client), &TLS13);
+    let mut revoked = scene.connect(Some(&other), &TLS12);
+    live.echo(b"before");
+    revoked.echo(b"before");
+    eventually(
+        || "a refusal by crl_stale".into(),
+        || {
+            let run = SClient::new(&scene.pki, scene.address).certificate(&client).end();
+            (run.alert() == Some(46)).then_some(())
+        },
+    );
+    assert!(scene.server.metric("refusals_total", &[("reason", "crl_stale")]) >= 1.0);
+    live.echo(b"while it is stale");
+    revoked.echo(b"while it is stale");
+    put_crl(&scene.pki, 2, DAY, &[other.identity.serial()]);
+    assert_eq!(revoked.alert(), AlertDescription::CertificateRevoked);
+    live.echo(b"after");
+    scene.counts("revoked", 1);
+    drop(live);
+    scene.server.stop();
+}
+
 /// Other words for the same: the name by a wildcard, and the listener at another address. And a
 /// reload that fails. None of it is a reason to end anything.
 #[test]
@@ -361,6 +441,18 @@ fn where_it_is_only_logged_a_connection_goes_on() {
     scene.server.stop();
 }
 
+/// From the reload to the end of each worker's round, for people.
+fn spans(server: &Server) -> Vec<String> {
+    let lines = server.log();
+    let at = |line: &LogLine| {
+        let text = line["timestamp"].as_str().unwrap_or_default();
+        OffsetDateTime::parse(text, &time::format_description::well_known::Rfc3339).ok()
+    };
+    let began = lines.iter().find(|line| line["message"] == "reloading").and_then(at);
+    let ended = lines.iter().filter(|line| line["ended"].is_number());
+    ended.filter_map(|line| Some(format!("{} in {}", line["ended"], at(line)? - began?))).collect()
+}
+
 /// Ten thousand connections of one client (as many as the descriptors of this host allow), and one
 /// of another. A reload removes the first client: all of its connections end, and the other one
 /// gets its echo all the while.
@@ -425,6 +517,7 @@ fn ten_thousand_connections_end_at_a_reload_while_another_one_goes_on() {
     server.wait_metric("sessions_terminated_total", &removed, connections as f64);
     server.wait_metric("connections_open", &[], 1.0);
     done.store(true, Ordering::Relaxed);
+    println!("{} connections: {}", connections, spans(&server).join(", "));
     let (mut other, echoes) = echoes.join().unwrap();
     assert!(echoes > 0);
     other.echo(b"and still");

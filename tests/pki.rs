@@ -12,10 +12,13 @@ use std::{
     process::Command,
 };
 
-use support::{Backend, Run, free_port};
+use support::{Backend, Process, Run, eventually, free_port, wait_listening};
 use tempfile::TempDir;
 
 const NAME: &str = "fe01.contoso.test";
+
+/// The alert (RFC 8446 §6.2).
+const CERTIFICATE_REVOKED: u8 = 44;
 
 /// A folder in which commands are run.
 struct Scene(TempDir);
@@ -135,13 +138,16 @@ fn crls_are_numbered_and_say_why() {
     }
 }
 
-/// What the how-to says, with a running terminator: the client of an intermediate CA is let in.
+/// The client of an intermediate CA is let in, until it is revoked and the CRL says so: the
+/// terminator runs on meanwhile.
 #[test]
-fn a_terminator_serves_and_admits_what_was_issued() {
+fn a_terminator_admits_what_was_issued_until_a_crl_revokes_it() {
     let scene = Scene::with_root();
     scene.pki("issue ca Issuing --ca --out issuing").succeeded();
     scene.pki("issue ca www.contoso.test --server --out www").succeeded();
     scene.pki(&format!("issue issuing {NAME} --client --out fe01")).succeeded();
+    scene.pki("crl ca").succeeded();
+    scene.pki("crl issuing").succeeded();
     let (port, admin) = (free_port(), free_port());
     let backend = Backend::echo();
     let config = format!(
@@ -151,7 +157,8 @@ fn a_terminator_serves_and_admits_what_was_issued() {
         [trust.contoso]
         ca = ["ca/ca.pem"]
         names = ["*.contoso.test"]
-        revocation = "off"
+        crl = ["ca/crl.pem", "issuing/crl.pem"]
+        revocation = "require"
         [peers.frontends]
         trust = "contoso"
         names = ["{NAME}"]
@@ -169,32 +176,61 @@ fn a_terminator_serves_and_admits_what_was_issued() {
     );
     let file = scene.file("countersign.toml");
     fs::write(&file, config).unwrap();
-    let mut server = support::Process::spawn(
+    let mut server = Process::spawn(
         Command::new(env!("CARGO_BIN_EXE_countersign")).arg("run").arg("--config").arg(&file),
     );
-    support::wait_listening(port);
-    let mut client =
-        support::Process::spawn(Command::new("openssl").current_dir(scene.0.path()).args([
-            "s_client",
-            "-connect",
-            &format!("127.0.0.1:{port}"),
-            "-servername",
-            "www.contoso.test",
-            "-verify_hostname",
-            "www.contoso.test",
-            "-verify_return_error",
-            "-CAfile",
-            "ca/ca.pem",
-            "-cert",
-            "fe01.pem",
-            "-key",
-            "fe01.key",
-            "-cert_chain",
-            "fe01.pem",
-        ]));
+    wait_listening(port);
+    let connect = || {
+        let arguments = format!(
+            "s_client -connect 127.0.0.1:{port} -servername www.contoso.test \
+             -verify_hostname www.contoso.test -verify_return_error -CAfile ca/ca.pem \
+             -cert fe01.pem -key fe01.key -cert_chain fe01.pem"
+        );
+        let mut client = Command::new("openssl");
+        client.args(arguments.split(' ')).current_dir(scene.0.path());
+        Process::spawn(&mut client)
+    };
+    let mut client = connect();
     client.say(b"hello from the other side\n");
     client.wait_stdout("hello from the other side");
+
+    scene.pki("revoke issuing fe01.pem --reason keyCompromise").succeeded();
+    scene.pki("crl issuing").succeeded();
+    eventually(
+        || format!("the refusal; log:\n{}", server.stderr()),
+        || {
+            let mut client = connect();
+            client.close_stdin();
+            (client.wait_end().alert() == Some(CERTIFICATE_REVOKED)).then_some(())
+        },
+    );
+    server.wait_stderr("was revoked at");
     assert!(!server.has_ended());
+}
+
+/// The how-to can be pasted: its commands in their order, then its configuration.
+#[test]
+fn the_how_to_works_as_it_stands() {
+    let scene = Scene::new();
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/pki.md");
+    let text = fs::read_to_string(path).unwrap();
+    let blocks = |language: &str| -> Vec<String> {
+        let fence = format!("```{language}\n");
+        let pieces = text.split(&fence).skip(1);
+        pieces.map(|piece| piece.split("```").next().unwrap().to_owned()).collect()
+    };
+    let commands = blocks("sh").concat();
+    let commands = commands.lines().filter(|line| line.starts_with("countersign "));
+    let program = Path::new(env!("CARGO_BIN_EXE_countersign")).parent().unwrap();
+    for command in commands {
+        let shell = format!("PATH={}:$PATH {command}", program.display());
+        scene.run("sh", ["-c", &shell]).succeeded();
+    }
+    let [config] = &blocks("toml")[..] else { panic!("one configuration") };
+    fs::write(scene.file("countersign.toml"), config).unwrap();
+    let check = ["check", "--config", "countersign.toml"];
+    let checked = scene.run(env!("CARGO_BIN_EXE_countersign"), check).succeeded();
+    assert_eq!(checked.stderr, "", "no warning");
 }
 
 /// Every type of key can be that of a CA.

@@ -13,7 +13,7 @@ use std::{
 };
 
 use countersign::{
-    pki::{Authority, Spec, Validity},
+    pki::{Authority, CrlSpec, Reason, Spec, Validity},
     proxy::{self, ClientCertificate},
 };
 use rustls::{ClientConfig, ClientConnection};
@@ -154,6 +154,42 @@ fn a_session_ends_when_its_client_is_blocked() {
         server.wait_metric("resumption_total", &[("outcome", "vetoed")], expected);
         server.wait_metric("refusals_total", &[("reason", "blocked")], expected);
         server.reload(config.clone());
+    }
+    server.stop();
+}
+
+/// A CRL revokes the client's certificate while it is away. The ticket is good by itself, and it is
+/// refused for the same reason as a full handshake would be.
+#[test]
+fn a_session_does_not_outlive_the_revocation_of_its_certificate() {
+    const CERTIFICATE_REVOKED: u8 = 44;
+    const DAY: Duration = Duration::from_secs(24 * 3600);
+    let pki = Pki::new();
+    let put_crl = |number, revoked: &[Vec<u8>]| {
+        let since = OffsetDateTime::now_utc() - Duration::from_secs(60);
+        let spec = revoked.iter().fold(CrlSpec::from_now(number, DAY), |spec, serial| {
+            spec.revoke(serial, since, Reason::KeyCompromise)
+        });
+        std::fs::write(pki.file("root.new"), pki.ca.crl(&spec).unwrap().der()).unwrap();
+        std::fs::rename(pki.file("root.new"), pki.file("root.crl")).unwrap();
+    };
+    put_crl(1, &[]);
+    let config = Config::simple(&pki, Backend::echo().addr()).revocation("crl = [\"root.crl\"]");
+    let server = Server::start(config);
+    let mut revoked = Vec::new();
+    for (number, (option, version)) in (2..).zip(VERSIONS) {
+        let client = Client::new(&pki);
+        client.begin(server.addr(), option);
+        let run = client.offer(server.addr(), option).echo().succeeded();
+        assert!(was_resumed(&run), "{version}: {run:?}");
+        revoked.push(client.files.identity.serial().to_vec());
+        put_crl(number, &revoked);
+        server.wait_metric("crl_entries", &[("profile", "contoso")], revoked.len() as f64);
+        let run = client.offer(server.addr(), option).end();
+        assert_eq!(run.alert(), Some(CERTIFICATE_REVOKED), "{version}: {run:?}");
+        server.wait_metric("refusals_total", &[("reason", "revoked")], revoked.len() as f64);
+        let refused = [("result", "refused"), ("kind", "resumed"), ("version", version)];
+        assert_eq!(server.metric("handshakes_total", &refused), 1.0);
     }
     server.stop();
 }

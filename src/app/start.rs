@@ -317,7 +317,11 @@ impl App {
 /// What keeps the CRLs of a generation up to date.
 pub(super) fn crl_targets(generation: &Generation, metrics: &Metrics) -> Targets {
     let (config, stamps) = (&generation.config, generation.crl_stamps.clone());
-    Targets::new(config, &generation.stores, stamps, state_dir().as_deref(), metrics)
+    let targets = Targets::new(config, &generation.stores, stamps, state_dir().as_deref(), metrics);
+    match &config.shadow {
+        Some(candidate) => targets.with_candidate(candidate, &generation.candidate_stores, metrics),
+        None => targets,
+    }
 }
 
 /// What was fetched before the process was started again.

@@ -3,6 +3,7 @@
 mod check;
 mod demo;
 mod doctor;
+mod explain;
 mod pki;
 
 use std::{
@@ -42,6 +43,8 @@ enum Command {
         #[arg(long, value_name = "DIR", default_value = "./countersign-demo")]
         dir: PathBuf,
     },
+    /// Explain what a listener would decide about a client, step by step; exit code 3 if it refuses
+    Explain(Box<explain::ExplainArgs>),
     /// Print what this host offers, and what to change
     Doctor,
     /// A small CA for first steps and tests: throw-away certificates and CRLs
@@ -60,6 +63,7 @@ pub fn main() -> ExitCode {
         Command::Run { config } => run(&config),
         Command::Check { config } => check::main(&config),
         Command::Demo { dir } => demo::main(&dir),
+        Command::Explain(arguments) => explain::main(&arguments),
         Command::Doctor => doctor::main(),
         Command::Pki(command) => pki::main(command),
         Command::Load(arguments) => load::main(*arguments),

@@ -11,7 +11,7 @@ use std::{
 use toml::de::DeTable;
 
 use super::{
-    Admin, Config, ConfigErrors, Limits, Log, LogFormat, LogLevel, Workers,
+    Admin, Config, ConfigErrors, Limits, Log, LogFormat, LogLevel, Workers, candidate,
     certificates::Surroundings,
     errors::{Place, Report},
     files::{Disk, Files},
@@ -63,6 +63,17 @@ impl Config {
         files: &dyn Files,
         now: i64,
     ) -> Result<Self, ConfigErrors> {
+        Self::parse_as(false, text, source, files, now)
+    }
+
+    /// As [`parse`](Self::parse); a candidate has no candidate of its own.
+    pub(super) fn parse_as(
+        is_candidate: bool,
+        text: &str,
+        source: &Path,
+        files: &dyn Files,
+        now: i64,
+    ) -> Result<Self, ConfigErrors> {
         let report = Report::new(source, text);
         let (document, syntax_errors) = DeTable::parse_recoverable(text);
         if !syntax_errors.is_empty() {
@@ -74,7 +85,7 @@ impl Config {
             return Err(report.into_errors());
         }
         let base_dir = source.parent().unwrap_or(Path::new(""));
-        let around = Surroundings { report: &report, files, base_dir, now };
+        let around = Surroundings { report: &report, files, base_dir, now, is_candidate };
         let mut root = Reader::root(&report, document.get_ref());
 
         let workers = read_workers(root.table("workers"));
@@ -89,6 +100,7 @@ impl Config {
         let admin_at = admin.listen.map(|address| (address, admin.at.clone()));
         let listeners =
             listeners::read_listeners(around, &mut root, &peer_sets, &backends, admin_at);
+        let shadow = candidate::read(around, &mut root, &listeners);
         root.finish();
 
         let trust = profiles.into_values().map(|draft| draft.profile);
@@ -109,6 +121,7 @@ impl Config {
             listeners,
             crl_fetching,
             crls: crls.loaded,
+            shadow,
             warnings: report.finish()?,
         })
     }

@@ -4,6 +4,7 @@
 //! A [`Config`] that exists is valid: files are read, certificates parsed, keys matched, names
 //! resolved to what they refer to. There is no later check of the same thing.
 
+mod candidate;
 mod certificates;
 mod conflicts;
 mod crl_files;
@@ -28,6 +29,7 @@ use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, sync::Arc,
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::CertificateDer;
 
+pub(crate) use self::errors::did_you_mean;
 pub use self::{
     crl_files::{CRL_FILE_LEN_MAX, CrlFile, CrlFileError, Crls, Folder, Stamp},
     errors::{ConfigError, ConfigErrors},
@@ -59,6 +61,8 @@ pub struct Config {
     pub backends: BTreeMap<Arc<str>, Arc<Backend>>,
     /// `[[listener]]`, in the order of the file; never empty.
     pub listeners: Vec<Arc<Listener>>,
+    /// `shadow`: a candidate, whose decisions are only compared; it has none of its own.
+    pub shadow: Option<Box<Config>>,
     /// `[revocation]`
     pub crl_fetching: CrlFetching,
     /// What the files of CRLs held when they were read.

@@ -28,7 +28,7 @@ const GRACE_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
 const INTERVAL_MIN: Duration = Duration::from_secs(1);
 
 /// What a profile says about revocation; the default is that it is off.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Revocation {
     /// `revocation`, `crl_stale` and `crl_grace`.
     pub rules: Rules,
@@ -71,7 +71,7 @@ pub struct CrlFetching {
 }
 
 /// The CRLs of all files that a configuration names, by path; each was read once.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub struct LoadedCrls(pub BTreeMap<PathBuf, CrlFile>);
 
 /// What the revocation keys of the profiles led to, while the file is walked.

@@ -8,6 +8,7 @@ use std::{
 use super::{
     Backend, ClientAuth, Config, CrlFetch, CrlFetching, CrlSource, Enforce, Listener, LogFormat,
     LogLevel, PeerSet, ProxyProtocol, Revocation, ServerAddress, SniPolicy, TrustProfile,
+    candidate,
     certificates::date,
     files::CertificateFacts,
     tls::{group_name, suite_name, version_name},
@@ -43,6 +44,7 @@ impl Display for Summary<'_> {
         log(f, config)?;
         limits(f, config)?;
         fetching(f, config)?;
+        candidate::describe(f, config)?;
         for listener in &config.listeners {
             writeln!(f)?;
             describe_listener(f, listener)?;
@@ -109,15 +111,7 @@ fn fetching(f: &mut fmt::Formatter<'_>, config: &Config) -> fmt::Result {
 fn describe_listener(f: &mut fmt::Formatter<'_>, listener: &Listener) -> fmt::Result {
     writeln!(f, "listener {}", listener.name)?;
     line(f, "  address", join(&listener.listen))?;
-    let clients = match listener.client_auth {
-        ClientAuth::Required => "must show a certificate",
-        ClientAuth::Optional => "may show a certificate",
-        ClientAuth::None => "are not asked for a certificate",
-    };
-    line(f, "  clients", clients)?;
-    for peers in &listener.peers {
-        describe_peers(f, peers)?;
-    }
+    describe_decisions(f, listener)?;
     let enforced = match listener.enforce {
         Enforce::Close => "a connection that isn't authorised any more is closed",
         Enforce::Drain => "a connection that isn't authorised any more drains",
@@ -146,6 +140,20 @@ fn describe_listener(f: &mut fmt::Formatter<'_>, listener: &Listener) -> fmt::Re
     line(f, "  suites", join(tls.cipher_suites.iter().map(|suite| suite_name(*suite))))?;
     line(f, "  groups", join(tls.groups.iter().map(|group| group_name(group.name()))))?;
     describe_backend(f, &listener.backend)
+}
+
+/// What the decision about a client depends on, but for the trust profiles.
+pub(super) fn describe_decisions(f: &mut fmt::Formatter<'_>, listener: &Listener) -> fmt::Result {
+    let clients = match listener.client_auth {
+        ClientAuth::Required => "must show a certificate",
+        ClientAuth::Optional => "may show a certificate",
+        ClientAuth::None => "are not asked for a certificate",
+    };
+    line(f, "  clients", clients)?;
+    for peers in &listener.peers {
+        describe_peers(f, peers)?;
+    }
+    Ok(())
 }
 
 fn describe_peers(f: &mut fmt::Formatter<'_>, peers: &PeerSet) -> fmt::Result {
@@ -182,7 +190,7 @@ fn describe_backend(f: &mut fmt::Formatter<'_>, backend: &Backend) -> fmt::Resul
     line(f, "  backend", format_args!("{name}: {servers} ({header}, dialled for {timeout})"))
 }
 
-fn describe_profile(f: &mut fmt::Formatter<'_>, profile: &TrustProfile) -> fmt::Result {
+pub(super) fn describe_profile(f: &mut fmt::Formatter<'_>, profile: &TrustProfile) -> fmt::Result {
     use super::EkuRule::{Client, Either, Server};
     writeln!(f, "trust {}", profile.name)?;
     for ca in &profile.ca {
@@ -236,7 +244,7 @@ fn describe_revocation(f: &mut fmt::Formatter<'_>, revocation: &Revocation) -> f
     }
 }
 
-fn line(f: &mut fmt::Formatter<'_>, label: &str, value: impl Display) -> fmt::Result {
+pub(super) fn line(f: &mut fmt::Formatter<'_>, label: &str, value: impl Display) -> fmt::Result {
     writeln!(f, "{label:<LABEL_WIDTH$} {value}")
 }
 

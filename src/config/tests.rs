@@ -1,6 +1,7 @@
 //! The loader as its users meet it: a text and files go in, a configuration or all errors come
 //! out. Every rule is broken once, starting from a configuration that is good.
 
+mod candidate;
 mod certificates;
 mod federation;
 mod listeners;

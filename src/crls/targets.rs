@@ -32,24 +32,46 @@ impl Targets {
         state_dir: Option<&Path>,
         metrics: &Metrics,
     ) -> Self {
-        let checked = config.trust.values().filter(|it| it.revocation.rules.mode != Mode::Off);
-        let profiles = checked.filter_map(|profile| {
-            let store = stores.get(&profile.name)?;
-            let mut target = Target {
-                name: Arc::clone(&profile.name),
-                store: Arc::clone(store),
-                revocation: profile.revocation.clone(),
-                points: BTreeSet::new(),
-                metrics: CrlMetrics::new(metrics, &profile.name),
-                epoch: store.epoch(),
-            };
-            target.publish();
-            Some(target)
-        });
+        let profiles = targets_of(config, stores, |_| true, Arc::clone, metrics).collect();
         let mut fetching = config.crl_fetching.clone();
         fetching.state_dir = fetching.state_dir.or_else(|| state_dir.map(PathBuf::from));
-        Self { profiles: profiles.collect(), stamps, fetching }
+        Self { profiles, stamps, fetching }
     }
+
+    /// With those of a candidate that is tried, which are kept up to date in the same way, but for
+    /// stores that it shares with the profiles that serve. Its profiles are called
+    /// `candidate/NAME`, which is the name of no other.
+    pub fn with_candidate(mut self, config: &Config, stores: &Stores, metrics: &Metrics) -> Self {
+        let called = |name: &Arc<str>| format!("candidate/{name}").into();
+        let serving: Vec<_> = self.profiles.iter().map(|target| target.store.clone()).collect();
+        let is_own = |store: &Arc<Store>| !serving.iter().any(|other| Arc::ptr_eq(other, store));
+        self.profiles.extend(targets_of(config, stores, is_own, called, metrics));
+        self
+    }
+}
+
+fn targets_of(
+    config: &Config,
+    stores: &Stores,
+    is_wanted: impl Fn(&Arc<Store>) -> bool,
+    called: impl Fn(&Arc<str>) -> Arc<str>,
+    metrics: &Metrics,
+) -> impl Iterator<Item = Target> {
+    let checked = config.trust.values().filter(|it| it.revocation.rules.mode != Mode::Off);
+    checked.filter_map(move |profile| {
+        let store = stores.get(&profile.name).filter(|store| is_wanted(store))?;
+        let name = called(&profile.name);
+        let mut target = Target {
+            store: Arc::clone(store),
+            revocation: profile.revocation.clone(),
+            points: BTreeSet::new(),
+            metrics: CrlMetrics::new(metrics, &name),
+            epoch: store.epoch(),
+            name,
+        };
+        target.publish();
+        Some(target)
+    })
 }
 
 /// One profile that checks revocation.

@@ -19,6 +19,7 @@ use super::{
 use crate::{
     config::{ClientAuth, Listener, TlsVersion},
     record::TrafficSecretsCapture,
+    shadow::Shadow,
     trust::Policy,
 };
 
@@ -31,7 +32,7 @@ pub fn ticket_encryption() -> Result<Arc<dyn ProducesTickets>, rustls::Error> {
 }
 
 /// rustls' configuration for `listener`, whose decisions are those of `policy`, and whose sessions
-/// may be resumed for `max_session_age` after the client has shown who it is.
+/// may be resumed for `max_session_age` after the client has shown who it is; `shadow` looks on.
 ///
 /// # Errors
 /// A set of versions, suites and groups that rustls can't serve; the configuration's loader
@@ -39,6 +40,7 @@ pub fn ticket_encryption() -> Result<Arc<dyn ProducesTickets>, rustls::Error> {
 pub fn server_config(
     listener: &Listener,
     policy: &Arc<Policy>,
+    shadow: Option<&Arc<Shadow>>,
     encryption: &Arc<dyn ProducesTickets>,
     max_session_age: Duration,
 ) -> Result<Arc<ServerConfig>, rustls::Error> {
@@ -61,6 +63,7 @@ pub fn server_config(
         ClientAuth::None => WebPkiClientVerifier::no_client_auth(),
         wanted => Arc::new(Verifier {
             policy: policy.clone(),
+            shadow: shadow.cloned(),
             mandatory: wanted == ClientAuth::Required,
             algorithms,
         }),

@@ -14,7 +14,7 @@ use std::{rc::Rc, sync::Arc};
 use rustls::{HandshakeKind as RustlsKind, ProtocolVersion, ServerConfig, SupportedCipherSuite};
 use rustls_pki_types::{CertificateDer, UnixTime};
 
-pub use certificates::CertificateAlgorithms;
+pub use certificates::{CertificateAlgorithms, certificates_for};
 pub use config::{server_config, ticket_encryption};
 pub use failure::Failure;
 
@@ -27,7 +27,8 @@ use crate::{
     metrics::{HandshakeKind, ResumptionOutcome, VerificationOutcome, VersionLabel},
     record::{RecordLayer, Side},
     ring::{Io, Socket},
-    trust::{Permit, Policy, Refused},
+    shadow::Shadow,
+    trust::{Permit, Policy, Refusal, Refused},
 };
 
 /// What client and server agreed on.
@@ -108,19 +109,32 @@ pub async fn perform(
     client: &Rc<Socket>,
     config: &Arc<ServerConfig>,
     policy: &Policy,
+    shadow: Option<&Shadow>,
     confirm: impl FnOnce(Permit) -> Result<Permit, Option<Refused>>,
 ) -> Result<Established, Failure> {
     let mut machine =
         Machine::new(config.clone()).map_err(|error| Failure::internal(error.to_string()))?;
     let concluded = match drive(client, &mut machine).await {
-        Ok(()) => conclude(machine, policy, confirm),
-        Err(end) => Err(Failure::describe(end, machine)),
+        Ok(()) => conclude(machine, policy, shadow, confirm),
+        Err(end) => Err(look_on(shadow, Failure::describe(end, machine))),
     };
     if let Err(failure) = &concluded {
         // Best effort: a client that doesn't read its alert goes without.
         let _ = client.try_write(&failure.farewell);
     }
     concluded
+}
+
+/// Lets the shadow look on where rustls itself has refused a client without a certificate.
+fn look_on(shadow: Option<&Shadow>, mut failure: Failure) -> Failure {
+    if let Some(shadow) = shadow
+        && let Some(refused) = failure.refused.take_if(|r| r.reason == Refusal::NoCertificate)
+    {
+        let decision = Err(refused);
+        shadow.observe(&[], &decision, UnixTime::now());
+        failure.refused = decision.err();
+    }
+    failure
 }
 
 /// Runs `call`, which drives one connection of a [`server_config`] in memory and without
@@ -174,15 +188,22 @@ async fn read(client: &Rc<Socket>, machine: &mut Machine) -> Result<(), End> {
 fn conclude(
     mut machine: Machine,
     policy: &Policy,
+    shadow: Option<&Shadow>,
     confirm: impl FnOnce(Permit) -> Result<Permit, Option<Refused>>,
 ) -> Result<Established, Failure> {
     let mut facts = Facts::of(&mut machine);
     let certificates = machine.connection.peer_certificates().unwrap_or_default();
     let decision = match (machine.context.as_mut().and_then(|c| c.decision.take()), certificates) {
         (Some(decision), _) => decision,
-        (None, []) => policy.without_certificate(),
+        (None, []) => {
+            let decision = policy.without_certificate();
+            if let Some(shadow) = shadow {
+                shadow.observe(&[], &decision, UnixTime::now());
+            }
+            decision
+        }
         (None, chain) if facts.kind == HandshakeKind::Resumed => {
-            let (decision, verification) = verifier::decide(policy, chain, UnixTime::now());
+            let (decision, verification) = verifier::decide(policy, shadow, chain, UnixTime::now());
             facts.verification = Some(verification);
             decision
         }

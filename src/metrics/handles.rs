@@ -8,8 +8,8 @@ use super::{
     Metrics,
     labels::{
         AcceptError, BackendResult, CloseCause, CrlFetchResult, CrlFileResult, Direction,
-        HandshakeKind, HandshakeResult, ReloadResult, ResumptionOutcome, ShedReason, Termination,
-        VerificationOutcome, VersionLabel,
+        HandshakeKind, HandshakeResult, ReloadResult, ResumptionOutcome, ShadowOutcome, ShedReason,
+        Termination, VerificationOutcome, VersionLabel,
     },
     names::{self, MetricName},
 };
@@ -27,6 +27,7 @@ pub struct ListenerMetrics {
     resumption: Vec<Counter>,
     terminated: Vec<Counter>,
     tolerated: Vec<Counter>,
+    shadow: Vec<Counter>,
     bytes: Vec<Counter>,
 }
 
@@ -88,6 +89,13 @@ impl ListenerMetrics {
                 .collect(),
             terminated: by_termination(&names::SESSIONS_TERMINATED),
             tolerated: by_termination(&names::SESSIONS_TOLERATED),
+            shadow: ShadowOutcome::ALL
+                .iter()
+                .map(|outcome| {
+                    let labels = [listener, ("outcome", outcome.as_str())];
+                    metrics.counter(&names::SHADOW_DECISIONS, &labels)
+                })
+                .collect(),
             bytes: Direction::ALL
                 .iter()
                 .map(|direction| {
@@ -145,6 +153,11 @@ impl ListenerMetrics {
     /// A live connection goes on, though it lost that.
     pub fn tolerated(&self, reason: Termination) {
         self.tolerated[reason.index()].increment(1);
+    }
+
+    /// The candidate configuration was asked as well.
+    pub fn shadow(&self, outcome: ShadowOutcome) {
+        self.shadow[outcome.index()].increment(1);
     }
 
     /// Plaintext was relayed.

@@ -221,6 +221,24 @@ label! {
 }
 
 label! {
+    /// What the candidate configuration would have decided about a client.
+    ShadowOutcome {
+        /// It admits the client as well, by the same peer set.
+        AgreeAdmit = "agree_admit",
+        /// It refuses the client as well, whatever for.
+        AgreeRefuse = "agree_refuse",
+        /// It admits a client that was refused.
+        WouldAdmit = "would_admit",
+        /// It refuses a client that was admitted.
+        WouldRefuse = "would_refuse",
+        /// It admits the client as well, but by another peer set.
+        DiffersInPeer = "differs_in_peer",
+        /// It has no such listener.
+        NoListener = "no_listener",
+    }
+}
+
+label! {
     /// Whose fault a failed accept was.
     AcceptError {
         /// The connection was gone again before we took it.

@@ -16,8 +16,8 @@ use metrics_exporter_prometheus::{
 pub use handles::{BackendMetrics, CrlMetrics, ListenerMetrics, ProcessMetrics, WorkerMetrics};
 pub use labels::{
     AcceptError, BackendResult, CloseCause, CrlFetchResult, CrlFileResult, Direction,
-    HandshakeKind, HandshakeResult, ReloadResult, ResumptionOutcome, ShedReason, Termination,
-    VerificationOutcome, VersionLabel,
+    HandshakeKind, HandshakeResult, ReloadResult, ResumptionOutcome, ShadowOutcome, ShedReason,
+    Termination, VerificationOutcome, VersionLabel,
 };
 pub use names::{ALL, Kind, MetricName};
 
@@ -123,6 +123,7 @@ mod tests {
             r#"countersign_crl_fetches_total{profile="contoso",result="bad_signature"} 0"#,
             r#"countersign_crl_files_total{profile="contoso",result="malformed"} 0"#,
             r#"countersign_crl_entries{profile="contoso"} 0"#,
+            r#"countersign_shadow_decisions_total{listener="sip",outcome="would_refuse"} 0"#,
         ] {
             assert!(text.contains(wanted), "{wanted} is missing in\n{text}");
         }

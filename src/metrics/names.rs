@@ -57,6 +57,7 @@ metrics! {
     VERIFICATION_CACHE = Counter "verification_cache_total", "Client chains that were decided about, by whether they had been verified before.";
     SESSIONS_TERMINATED = Counter "sessions_terminated_total", "Live connections that were ended since they are not authorised any more, by what they lost.";
     SESSIONS_TOLERATED = Counter "sessions_tolerated_total", "Live connections that are not authorised any more and go on, since enforce is log; once for each reason.";
+    SHADOW_DECISIONS = Counter "shadow_decisions_total", "Decisions that the candidate configuration was asked for as well, by how it compares.";
     RELAY_BYTES = Counter "relay_bytes_total", "Bytes of plaintext relayed; up is from the client to the backend.";
     BACKEND_CONNECTS = Counter "backend_connects_total", "Connection attempts to a backend's servers.";
     BACKEND_CONNECT_DURATION = Histogram "backend_connect_duration_seconds", "Time to a connection with a backend.";

@@ -83,7 +83,8 @@ pub struct Revocation {
     pub reason: Reason,
 }
 
-/// A serial number without its leading zero octets: how it is compared. Zero is empty.
+/// A serial number without its leading zero octets: how it is compared. Zero is empty. A negative
+/// one, which no CA should issue, counts as the positive one with the same octets.
 pub(super) fn significant(serial: &[u8]) -> &[u8] {
     let start = serial.iter().position(|&byte| byte != 0).unwrap_or(serial.len());
     &serial[start..]

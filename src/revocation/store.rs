@@ -95,13 +95,13 @@ impl Store {
     /// cRLSign (RFC 5280 §4.2.1.3). CRLs that wait for it are verified now, up to 256.
     ///
     /// Cheap, and without a lock, once it is known. If another certificate of it says that it may
-    /// sign CRLs, it may. With [`Mode::Off`] nothing is learned.
+    /// sign CRLs, it may. With [`Mode::Off`] it learns too, for the store that comes after it.
     pub fn learn(&self, name: &[u8], spki: &[u8], may_sign_crls: bool) -> IssuerId {
         let id = IssuerId::of(name, spki);
         let is_known = |known: &Known| {
             known.issuers.get(&id).is_some_and(|issuer| issuer.may_sign_crls || !may_sign_crls)
         };
-        if self.rules.mode == Mode::Off || is_known(&self.known.load()) {
+        if is_known(&self.known.load()) {
             return id;
         }
         let mut waiting = lock(&self.waiting);
@@ -146,7 +146,8 @@ impl Store {
         offered
     }
 
-    /// Changes whenever an answer may have changed for another reason than time.
+    /// Changes whenever an answer may have changed for another reason than time. Who keeps an answer
+    /// reads this first and asks then, so that no change in between is missed.
     pub fn epoch(&self) -> u64 {
         self.known.load().epoch
     }
@@ -204,6 +205,8 @@ impl Store {
             source: Arc::clone(&held.source),
             state,
         };
+        // In this order: a CRL that is being adopted shows in one place or the other.
+        let waiting = lock(&self.waiting);
         let known = self.known.load();
         let mut all: Vec<CrlStatus> = known
             .issuers
@@ -212,7 +215,7 @@ impl Store {
             .map(|(held, in_use)| {
                 status(held, if in_use { CrlState::InUse } else { CrlState::NotYet })
             })
-            .chain(lock(&self.waiting).all().map(|held| status(held, CrlState::Waiting)))
+            .chain(waiting.all().map(|held| status(held, CrlState::Waiting)))
             .collect();
         all.sort_by(|left, right| {
             let key =

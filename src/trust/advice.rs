@@ -74,12 +74,6 @@ impl Refusal {
             Self::UnknownCriticalExtension => {
                 "have the certificate reissued without that extension, or not critical"
             }
-            Self::KeyNotPinned => {
-                "ask the peer, by another way, whether its key has changed; if so, add the pin"
-            }
-            Self::OverLimit => {
-                "raise the peer set's limits, or list the peers that you know in a set of their own"
-            }
         }
     }
 }

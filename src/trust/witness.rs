@@ -56,8 +56,6 @@ checks! {
     Search => "search", "search for a path";
     /// Whether the intermediate certificates of a path allow keyCertSign.
     IssuerKeyUsage => "issuer_key_usage", "issuers' key usage";
-    /// Whether the CA of a path is one of the listener's.
-    Anchor => "anchor", "CA";
     /// Whether another peer set of the profile lists a name more narrowly.
     Narrowest => "narrowest", "narrowest entry";
     /// Whether a peer that isn't listed has a name of another profile.

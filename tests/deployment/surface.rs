@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use countersign::{
     metrics::{
-        ALL, BackendMetrics, CrlMetrics, Kind, ListenerMetrics, MetricName, Metrics, ProcessMetrics,
-        WorkerMetrics,
+        ALL, BackendMetrics, CrlMetrics, Kind, ListenerMetrics, MetricName, Metrics,
+        ProcessMetrics, WorkerMetrics,
     },
     trust::Refusal,
 };

@@ -83,6 +83,7 @@ impl Listener {
 #[derive(Debug, Clone)]
 pub struct Config {
     folder: PathBuf,
+    top: String,
     admin: SocketAddr,
     names: Vec<String>,
     blocked: Vec<String>,
@@ -100,6 +101,7 @@ impl Config {
     pub fn new(pki: &Pki) -> Self {
         Self {
             folder: pki.folder().to_owned(),
+            top: String::new(),
             admin: (Ipv4Addr::LOCALHOST, free_port()).into(),
             names: vec![Pki::CLIENT.into()],
             blocked: vec![Pki::BLOCKED.into()],
@@ -185,6 +187,13 @@ impl Config {
         self
     }
 
+    /// A line more before all sections.
+    pub fn top(mut self, line: &str) -> Self {
+        self.top.push_str(line);
+        self.top.push('\n');
+        self
+    }
+
     /// Sections more, as TOML.
     pub fn raw(mut self, text: &str) -> Self {
         self.raw.push_str(text);
@@ -195,6 +204,15 @@ impl Config {
     /// Replaces `[log]`.
     pub fn log_toml(mut self, lines: &str) -> Self {
         self.log = lines.into();
+        self
+    }
+
+    /// At the addresses of another configuration, whose listeners have the same names.
+    pub fn moved_to(mut self, other: &Self) -> Self {
+        for listener in &mut self.listeners {
+            listener.address = other.addr_of(&listener.name);
+        }
+        self.admin = other.admin;
         self
     }
 
@@ -228,10 +246,11 @@ impl Config {
 
     /// The file's content.
     pub fn text(&self) -> String {
-        let Self { admin, names, blocked, revocation, trust, backends, limits, log, raw, .. } =
-            self;
+        let Self {
+            top, admin, names, blocked, revocation, trust, backends, limits, log, raw, ..
+        } = self;
         let mut text = format!(
-            "[admin]\nlisten = \"{admin}\"\n\n\
+            "{top}[admin]\nlisten = \"{admin}\"\n\n\
              [log]\n{log}\n\
              [limits]\n{limits}\n\
              [trust.contoso]\nca = [\"ca.pem\"]\nnames = [\"*.contoso.test\"]\n\

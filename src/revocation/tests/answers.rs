@@ -132,6 +132,9 @@ fn off_asks_nothing() {
     offer(&store, "a.crl", &ca.crl(1, &[7]));
     assert_eq!(store.check(&[ca.link(7)], at(NOW)), Verdict::Good { until: None });
     assert!(store.take_wanted().is_empty());
+    // A reload that asks for revocation finds everything in its place.
+    let next = store.successor(Rules { mode: Mode::Require, ..*store.rules() }, |_| true);
+    assert!(is_revoked(&next, ca.link(7)) && is_good(&next, ca.link(8)));
 }
 
 #[test]

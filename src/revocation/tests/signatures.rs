@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use aws_lc_rs::{
     rand::SystemRandom,
-    signature::{self, Ed25519KeyPair, KeyPair as _, RsaKeyPair},
+    signature::{self, Ed25519KeyPair, KeyPair as _, PqdsaKeyPair, RsaKeyPair},
 };
 use rustls_pki_types::{AlgorithmIdentifier, alg_id};
 
@@ -148,6 +148,17 @@ fn signatures_over_the_whole_message_are_verified() {
     assert!(takes(alg_id::ED25519, alg_id::ED25519, public, sign));
     assert!(!takes(alg_id::ED25519, alg_id::ED25519, public, |_| sign(b"something else")));
     assert!(!takes(alg_id::ED25519, alg_id::ECDSA_P256, public, sign));
+
+    let key = PqdsaKeyPair::generate(&signature::ML_DSA_65_SIGNING).unwrap();
+    let sign = |message: &[u8]| {
+        let mut made = vec![0; key.algorithm().signature_len()];
+        let length = key.sign(message, &mut made).unwrap();
+        made.truncate(length);
+        made
+    };
+    let public = key.public_key().as_ref();
+    assert!(takes(alg_id::ML_DSA_65, alg_id::ML_DSA_65, public, sign));
+    assert!(!takes(alg_id::ML_DSA_65, alg_id::ML_DSA_65, public, |_| sign(b"something else")));
 }
 
 #[test]

@@ -4,6 +4,7 @@
 mod again;
 mod chains;
 mod explained;
+mod hostile;
 mod identities;
 mod names;
 mod partners;
@@ -18,6 +19,8 @@ use rcgen::{
 };
 use rustls_pki_types::{CertificateDer, UnixTime};
 use time::OffsetDateTime;
+
+pub(super) use hostile::counted;
 
 use super::{Permit, Policy, Refusal, Refused};
 use crate::{
