@@ -35,6 +35,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
         &[
             "app",
             "config",
+            "crls",
             "demo",
             "explain",
             "generation",
@@ -44,6 +45,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "name",
             "pki",
             "quota",
+            "revocation",
             "ring",
             "sys",
         ],
@@ -57,6 +59,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
         &[
             "admin",
             "config",
+            "crls",
             "generation",
             "handshake",
             "listener",
@@ -108,6 +111,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "trust",
         ],
     ),
+    ("crls", &["config", "metrics", "revocation"]),
     // The stages, which know of each other only what lib.rs says.
     ("handshake", &["config", "metrics", "record", "ring", "shadow", "trust"]),
     ("shadow", &["config", "metrics", "trust"]),
@@ -117,7 +121,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("trust", &["config", "name", "revocation"]),
     ("process", &["metrics"]),
     ("quota", &["config"]),
-    ("config", &["name"]),
+    ("config", &["name", "revocation"]),
     ("metrics", &[]),
     ("name", &[]),
     ("proxy", &[]),
