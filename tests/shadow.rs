@@ -182,7 +182,7 @@ fn a_broken_candidate_fails_the_reload_and_the_old_generation_goes_on() {
     let candidate = plain.clone().peer_names(&["fe02.contoso.test"]);
     let config = with_candidate(&pki, plain.clone(), &candidate);
     let mut server = Server::start(config.clone());
-    write(&pki, &candidate.clone().trust_toml("eku = \"clients\""));
+    write(&pki, &candidate.trust_toml("eku = \"clients\""));
     server.fail_to_reload(config.clone());
     let told: Vec<LogLine> =
         server.log().into_iter().filter(|line| line["level"] == "ERROR").collect();
