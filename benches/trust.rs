@@ -110,6 +110,11 @@ fn decisions(c: &mut Criterion) {
     group.bench_function("decide/unknown-issuer", |b| {
         b.iter(|| policy.decide(black_box(&unknown), NOW));
     });
+    // The chain is remembered, and decided about again without its signatures.
+    assert!(policy.admitted_before(&through_sub, NOW).is_some());
+    group.bench_function("admitted-before/leaf-and-intermediate", |b| {
+        b.iter(|| policy.admitted_before(black_box(&through_sub), NOW));
+    });
     group.bench_function("identity", |b| b.iter(|| Identity::from_der(black_box(&direct[0]))));
     group.finish();
 }
