@@ -1,7 +1,7 @@
 //! The rules of a policy, one for each peer set, and the names that they mention. Names are
 //! indexed: a decision costs the same whether a set lists ten of them or ten thousand.
 
-use std::{borrow::Cow, sync::Arc};
+use std::sync::Arc;
 
 use super::{Identity, policy::Anchor};
 use crate::{
@@ -110,9 +110,9 @@ impl Rules {
 
     /// The first name of the client's that could pass for a blocked one, and the entry that blocks
     /// it.
-    pub(super) fn blocking<'a>(&self, client: &'a Identity) -> Option<(Cow<'a, PeerName>, Entry)> {
+    pub(super) fn blocking<'a>(&self, client: &'a Identity) -> Option<(&'a PeerName, Entry)> {
         client.all_names().find_map(|name| {
-            let entry = self.blocked.touching(&name, Some)?;
+            let entry = self.blocked.touching(name, Some)?;
             Some((name, entry))
         })
     }
@@ -162,10 +162,10 @@ impl Rules {
         &self,
         number: usize,
         client: &'a Identity,
-    ) -> Option<(Cow<'a, PeerName>, &Arc<TrustProfile>)> {
+    ) -> Option<(&'a PeerName, &Arc<TrustProfile>)> {
         let discovered = self.get(number).set.discovered.as_ref()?;
         client.all_names().find_map(|name| {
-            let profile = self.reserved.touching(&name, |(rule, profile)| {
+            let profile = self.reserved.touching(name, |(rule, profile)| {
                 (rule == number).then(|| &discovered.reserved[profile])
             })?;
             Some((name, profile))

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rcgen::{GeneralSubtree, NameConstraints, SanType};
+use rcgen::{DnType, GeneralSubtree, NameConstraints, SanType};
 
 use super::*;
 
@@ -113,6 +113,33 @@ fn a_blocked_name_is_refused_before_all_else() {
         params.subject_alt_names = vec![SanType::DnsName("good.contoso.test".try_into().unwrap())];
     });
     assert_refused(&policy, &[by_common_name], Refusal::Blocked);
+}
+
+#[test]
+fn no_spelling_of_the_common_name_hides_a_blocked_name() {
+    let ca = Ca::root("Contoso Root");
+    let trust = profile("contoso", &[&ca], &["*.contoso.test"]).into();
+    let blocked = ["stolen.contoso.test", "192.0.2.7", "spiffe://contoso.test/stolen"];
+    let policy = policy(&[blocking_peers("frontends", &trust, &["good.contoso.test"], &blocked)]);
+    let with = |first: &str, last: Option<&str>| {
+        ca.leaf_with("good.contoso.test", |leaf| {
+            leaf.distinguished_name.push(DnType::CommonName, first);
+            // Of another type for the library, the same for everybody else.
+            let second = last.map(|last| (DnType::CustomDnType(vec![2, 5, 4, 3]), last));
+            second.map(|(kind, last)| leaf.distinguished_name.push(kind, last));
+        })
+    };
+    admitted(&policy, &[with("good.contoso.test", Some("a good server"))]);
+    for (first, last) in [
+        ("x", Some("stolen.contoso.test")),
+        ("stolen.contoso.test", Some("x")),
+        ("STOLEN.contoso.test.", None),
+        ("*.contoso.test", None),
+        ("192.0.2.7", None),
+        ("spiffe://contoso.test/stolen", None),
+    ] {
+        assert_refused(&policy, &[with(first, last)], Refusal::Blocked);
+    }
 }
 
 #[test]

@@ -211,6 +211,11 @@ fn a_public_ca_speaks_neither_for_us_nor_for_a_partner_even_beside_another_name(
     }
     let common_name = public.leaf_with("fe01.contoso.test", with_names(&["sip.example.net"]));
     assert_refused(&policy, &[common_name], Refusal::NameNotAllowedForCa);
+    let two_common_names = public.leaf_with("sip.example.net", |leaf| {
+        let kind = DnType::CustomDnType(vec![2, 5, 4, 3]);
+        leaf.distinguished_name.push(kind, "fe01.contoso.test");
+    });
+    assert_refused(&policy, &[two_common_names], Refusal::NameNotAllowedForCa);
     let others = [
         SanType::URI("spiffe://fabrikam.test/a".try_into().unwrap()),
         SanType::IpAddress("192.0.2.7".parse().unwrap()),
