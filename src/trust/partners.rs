@@ -50,7 +50,7 @@ pub(super) fn check_key_sizes(case: &Case<'_>) -> Result<(), Objection> {
 /// round a pin by a second name.
 pub(super) fn check_pins(case: &Case<'_>) -> Result<(), Objection> {
     let (rules, key) = (case.rules, case.path.own_key);
-    let Some(claim) = rules.pinned_otherwise(case.claim.entry.rule, case.client, key) else {
+    let Some(claim) = rules.pinned_otherwise(case.client, case.anchor, key) else {
         return Ok(());
     };
     let peers = &rules.get(claim.entry.rule).set.name;

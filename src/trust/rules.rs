@@ -172,32 +172,33 @@ impl Rules {
         })
     }
 
-    /// A name of the client's whose peer set, by the profile of the rule, pins other keys. A
+    /// A name of the client's whose peer set, in any profile of the anchor's, pins other keys. A
     /// wildcard in a certificate counts for each exact name that it could stand for.
     pub(super) fn pinned_otherwise<'a>(
         &self,
-        number: usize,
         client: &'a Client<'_>,
+        anchor: &Anchor,
         key: KeyPin,
     ) -> Option<Claim<'a>> {
         if !self.has_pins {
             return None;
         }
         client.names().iter().find_map(|name| {
-            let claim = self.names.touching(name, |entry| {
-                if !self.is_same_profile(entry, number) {
+            // Profiles of which a narrower entry was met: their wider ones don't count.
+            let mut met: Vec<usize> = Vec::new();
+            self.names.touching(name, |entry| {
+                let (profile, set) = (self.profiles[entry.rule], &self.get(entry.rule).set);
+                if met.contains(&profile) || !anchor.is_of(&set.trust) {
                     return None;
                 }
-                let set = &self.get(entry.rule).set;
-                let is_pinned = set.pins.is_empty() || set.pins.contains(&key);
-                match (is_pinned, set.names[entry.pattern].matches(name)) {
-                    (false, _) => Some(Some(Claim { name, entry })),
-                    // Wider entries don't count.
-                    (true, true) => Some(None),
-                    (true, false) => None,
+                if !set.pins.is_empty() && !set.pins.contains(&key) {
+                    return Some(Claim { name, entry });
                 }
-            });
-            claim.flatten()
+                if set.names[entry.pattern].matches(name) {
+                    met.push(profile);
+                }
+                None
+            })
         })
     }
 
