@@ -172,6 +172,24 @@ impl Rules {
         })
     }
 
+    /// A name of the client's that another profile's CAs vouch for, and none of the anchor's
+    /// profiles lists: a partner's CA can't speak for another partner, nor for us, beside a name
+    /// of its own either. Profiles for discovered peers are neither.
+    pub(super) fn foreign<'a>(
+        &self,
+        client: &'a Identity,
+        anchor: &Anchor,
+    ) -> Option<(&'a PeerName, &Arc<TrustProfile>)> {
+        client.all_names().find_map(|name| {
+            let profile_of = |rule| Some(&self.get(rule).set.trust);
+            let closed = |rule| profile_of(rule).filter(|profile| !profile.vouches_for_any());
+            let own = |rule| closed(rule).filter(|profile| anchor.is_of(profile));
+            let other = |rule| closed(rule).filter(|profile| !anchor.is_of(profile));
+            let profile = self.vouched_for.touching(name, other)?;
+            self.vouched_for.matching(name, own).is_none().then_some((name, profile))
+        })
+    }
+
     /// A name of the client's whose peer set, in any profile of the anchor's, pins other keys. A
     /// wildcard in a certificate counts for each exact name that it could stand for.
     pub(super) fn pinned_otherwise<'a>(

@@ -51,6 +51,45 @@ fn a_partners_ca_cant_vouch_for_our_names() {
 }
 
 #[test]
+fn a_partners_ca_cant_vouch_for_our_names_beside_one_of_its_own_either() {
+    let (ours, theirs) = (Ca::root("Contoso Root"), Ca::root("Fabrikam Root"));
+    let contoso: Arc<_> = profile("contoso", &[&ours], &["*.contoso.test"]).into();
+    let fabrikam: Arc<_> = profile("fabrikam", &[&theirs], &["*.fabrikam.test"]).into();
+    let policy = policy(&[
+        peers("partners", &fabrikam, &["*.fabrikam.test"]),
+        peers("ours", &contoso, &["fe01.contoso.test"]),
+    ]);
+    let beside = |common_name: &str, other: &str| {
+        theirs.leaf_with("edge.fabrikam.test", |leaf| {
+            leaf.distinguished_name.push(DnType::CommonName, common_name);
+            leaf.subject_alt_names.push(SanType::DnsName(other.try_into().unwrap()));
+        })
+    };
+    admitted(&policy, &[beside("Edge", "www.example.net")]);
+    for leaf in [
+        beside("fe01.contoso.test", "edge.fabrikam.test"),
+        beside("edge.fabrikam.test", "fe01.contoso.test"),
+        beside("edge.fabrikam.test", "*.contoso.test"),
+    ] {
+        let refused = assert_refused(&policy, &[leaf], Refusal::NameNotAllowedForCa);
+        assert!(refused.detail.contains("is a name of trust.contoso"), "{refused}");
+    }
+}
+
+#[test]
+fn a_name_that_profiles_share_is_the_name_of_each_of_their_cas() {
+    let (old, new) = (Ca::root("Old Root"), Ca::root("New Root"));
+    let [before, after] = [("before", &old), ("after", &new)]
+        .map(|(name, ca)| Arc::new(profile(name, &[ca], &["*.contoso.test"])));
+    let policy = policy(&[
+        peers("before", &before, &["*.contoso.test"]),
+        peers("after", &after, &["fe01.contoso.test"]),
+    ]);
+    admitted(&policy, &[old.leaf("fe01.contoso.test")]);
+    admitted(&policy, &[new.leaf("fe01.contoso.test")]);
+}
+
+#[test]
 fn one_name_must_satisfy_the_profile_and_the_peer_set() {
     // The set lists more than the profile allows, which the configuration's loader wouldn't pass.
     let ca = Ca::root("Contoso Root");
