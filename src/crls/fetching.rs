@@ -21,6 +21,9 @@ use crate::{
     metrics::CrlFetchResult,
 };
 
+/// URLs of which something is known, beyond which those are forgotten that aren't asked for.
+const MAX_SOURCES: usize = 2 * MAX_URLS;
+
 /// What a fetch brought.
 #[derive(Debug)]
 pub(super) enum Got {
@@ -119,6 +122,7 @@ impl Fetching {
 
     /// Asks for the distribution points that certificates of the profiles have named lately.
     pub(super) fn take_wanted(&mut self, targets: &mut [Target], now: Instant) {
+        let mut has_new = false;
         for target in targets.iter_mut().filter(|target| target.follows_points()) {
             for point in target.store.take_wanted() {
                 // What can't be fetched (LDAP, mostly) is left to the certificate's other points.
@@ -128,8 +132,23 @@ impl Fetching {
                     tracing::info!(profile = &*target.name, %url, "a distribution point is new");
                     target.points.insert(url.clone());
                     self.give_held(target, &url);
+                    has_new = true;
                 }
             }
+        }
+        if has_new {
+            self.forget_those_that_made_room(targets);
+        }
+    }
+
+    /// Nobody whose certificates name ever new distribution points fills the memory with old ones.
+    fn forget_those_that_made_room(&mut self, targets: &mut [Target]) {
+        let schedule = &self.schedule;
+        for target in targets {
+            target.points.retain(|url| schedule.has(url));
+        }
+        if self.sources.len() > MAX_SOURCES {
+            self.sources.retain(|url, _| schedule.has(url));
         }
     }
 
@@ -362,7 +381,7 @@ mod tests {
         config::{CrlFetch, Files, Revocation},
         metrics::Metrics,
         pki::{Authority, CrlSpec, Spec, Validity},
-        revocation::{Mode, Rules, Store},
+        revocation::{IssuerId, Link, Mode, Rules, Store},
     };
 
     const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -377,14 +396,13 @@ mod tests {
         _events: mpsc::Receiver<Event>,
     }
 
-    fn learn(store: &Store, ca: &Authority) {
+    fn learn(store: &Store, ca: &Authority) -> IssuerId {
         let (_, certificate) = X509Certificate::from_der(ca.der()).unwrap();
-        store.learn(certificate.subject().as_raw(), certificate.public_key().raw, true);
+        store.learn(certificate.subject().as_raw(), certificate.public_key().raw, true)
     }
 
-    fn target(name: &str, url: &HttpUrl) -> Target {
+    fn target(name: &str, fetch: CrlFetch) -> Target {
         let rules = Rules { mode: Mode::Require, ..Rules::default() };
-        let fetch = CrlFetch::Urls(vec![url.clone()]);
         let revocation = Revocation { rules, sources: Vec::new(), fetch };
         let metrics = Metrics::new().unwrap();
         Target::new(name.into(), Arc::new(Store::new(rules)), revocation, &metrics)
@@ -409,7 +427,10 @@ mod tests {
             let settings = CrlFetching { state_dir, timeout: DAY, interval: DAY };
             let (events, receiver) = mpsc::channel();
             let mut fetching = Fetching::new(Disk::default(), settings.clone(), copies, events);
-            let targets: Vec<Target> = profiles.iter().map(|name| target(name, &url)).collect();
+            let targets: Vec<Target> = profiles
+                .iter()
+                .map(|name| target(name, CrlFetch::Urls(vec![url.clone()])))
+                .collect();
             fetching.retarget(&targets, settings, Instant::now());
             Self { folder, ca, url, fetching, targets, _events: receiver }
         }
@@ -442,5 +463,27 @@ mod tests {
         assert_eq!(kept(scene.folder.path()), ["0A"]);
         scene.brings(11);
         assert_eq!(kept(scene.folder.path()), ["0B"]);
+    }
+    #[test]
+    fn ever_new_distribution_points_that_fail_do_not_fill_the_memory() {
+        let mut scene = Scene::new(&["contoso"]);
+        let mut targets = [target("contoso", CrlFetch::DistributionPoints)];
+        let issuer = learn(&targets[0].store, &scene.ca);
+        for number in 0..3 * MAX_URLS {
+            let point = format!("http://crl.contoso.test/{number}");
+            let link = Link {
+                issuer,
+                serial: [1].into(),
+                is_ca: false,
+                distribution_points: [point.as_str().into()].into(),
+            };
+            let _ = targets[0].store.check(&[link], UnixTime::now());
+            scene.fetching.take_wanted(&mut targets, Instant::now());
+            let outcome = Err(Failure::new(CrlFetchResult::Unreachable, "nobody answers"));
+            let ended = Ended { url: HttpUrl::parse(&point).unwrap(), outcome };
+            scene.fetching.ended(ended, &targets, Instant::now());
+        }
+        assert!(targets[0].points.len() <= MAX_URLS, "{}", targets[0].points.len());
+        assert!(scene.fetching.sources.len() <= MAX_SOURCES + 1);
     }
 }
