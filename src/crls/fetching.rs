@@ -378,7 +378,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        config::{CrlFetch, Files, Revocation},
+        config::{CrlFetch, Revocation},
         metrics::Metrics,
         pki::{Authority, CrlSpec, Spec, Validity},
         revocation::{IssuerId, Link, Mode, Rules, Store},

@@ -164,8 +164,10 @@ fn no_spelling_of_the_common_name_hides_a_blocked_name() {
         ca.leaf_with("good.contoso.test", |leaf| {
             leaf.distinguished_name.push(DnType::CommonName, first);
             // Of another type for the library, the same for everybody else.
-            let second = last.map(|last| (DnType::CustomDnType(vec![2, 5, 4, 3]), last));
-            second.map(|(kind, last)| leaf.distinguished_name.push(kind, last));
+            if let Some(last) = last {
+                let kind = DnType::CustomDnType(vec![2, 5, 4, 3]);
+                leaf.distinguished_name.push(kind, last);
+            }
         })
     };
     admitted(&policy, &[with("good.contoso.test", Some("a good server"))]);
