@@ -108,6 +108,24 @@ pub(super) fn refuse_common_peers(report: &Report<'_>, at: &Place, admitted: &[&
     }
 }
 
+/// Two sets of discovered peers of one profile are two answers to the question whose limits hold.
+pub(super) fn refuse_common_discovered(report: &Report<'_>, at: &Place, admitted: &[&PeerDraft]) {
+    let mut seen: HashMap<&str, &PeerDraft> = HashMap::new();
+    for &draft in admitted {
+        let Some(set) = draft.set.as_ref().filter(|set| set.discovered.is_some()) else { continue };
+        let other = *seen.entry(&set.trust.name).or_insert(draft);
+        if other.at.offset != draft.at.offset {
+            let message = format_args!(
+                "admits the same discovered peers as {}, and {} admits both: it is not clear whose \
+                 limits count; take one of them out",
+                report.cite(&other.at),
+                report.cite(at)
+            );
+            report.error(&draft.at, message);
+        }
+    }
+}
+
 /// One set may list what another one blocks; on a common listener that reads two ways.
 pub(super) fn warn_of_blocked(report: &Report<'_>, at: &Place, admitted: &[&PeerDraft]) {
     let mut blocks = PatternIndex::default();

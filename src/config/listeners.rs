@@ -181,6 +181,7 @@ fn read_clients(
     conflicts::warn_of_blocked(report, reader.at(), &admitted);
     if let Some(place) = &place {
         conflicts::refuse_common_peers(report, place, &admitted);
+        conflicts::refuse_common_discovered(report, place, &admitted);
     }
     if let Some(auth) = &client_auth {
         let is_empty = place.is_none() || reader.is_empty_list("peers");

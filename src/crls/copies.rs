@@ -55,7 +55,7 @@ impl Copies {
         };
         for file in files.filter_map(Result::ok).map(|entry| entry.path()) {
             let ending = file.extension().and_then(|ending| ending.to_str());
-            if ending == Some("tmp") {
+            if is_left_over(&file) {
                 // The process ended while it wrote it.
                 let _ = fs::remove_file(&file);
             }
@@ -119,6 +119,13 @@ pub(super) fn write(
 fn file_name(url: &HttpUrl) -> String {
     let hash = digest(&SHA256, url.as_str().as_bytes());
     hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Whether a file is one of ours that was never finished; the folder may have others.
+fn is_left_over(file: &Path) -> bool {
+    let name = file.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let finished = name.strip_suffix(".crl.tmp").or_else(|| name.strip_suffix(".url.tmp"));
+    finished.is_some_and(|hash| hash.len() == 64 && hash.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
 /// Never leaves a file that is half old, half new, or empty, wherever the power goes.
@@ -220,10 +227,15 @@ mod tests {
         fs::write(file("renamed", "url"), "http://crl.fabrikam.test/\ncontoso\n").unwrap();
         fs::remove_file(file("half", "crl")).unwrap();
         fs::write(file("text", "url"), [0xff, 0xfe]).unwrap();
-        fs::write(folder.path().join("left.crl.tmp"), b"half of it").unwrap();
+        let left = format!("{}.crl.tmp", file_name(&url("left")));
+        for name in [&*left, "notes.tmp", "other.crl.tmp"] {
+            fs::write(folder.path().join(name), b"half of it").unwrap();
+        }
         let copies = Copies::read(folder.path(), &Disk::default(), UnixTime::now());
         assert_eq!(copies.0.keys().collect::<Vec<_>>(), [&url("good")]);
-        assert!(!folder.path().join("left.crl.tmp").exists());
+        assert!(!folder.path().join(left).exists());
+        let others = ["notes.tmp", "other.crl.tmp"];
+        assert!(others.iter().all(|name| folder.path().join(name).exists()), "they aren't ours");
         assert!(file("broken", "crl").exists(), "it is there to be looked at");
     }
 

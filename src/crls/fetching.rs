@@ -21,6 +21,9 @@ use crate::{
     metrics::CrlFetchResult,
 };
 
+/// URLs of which something is known, beyond which those are forgotten that aren't asked for.
+const MAX_SOURCES: usize = 2 * MAX_URLS;
+
 /// What a fetch brought.
 #[derive(Debug)]
 pub(super) enum Got {
@@ -119,6 +122,7 @@ impl Fetching {
 
     /// Asks for the distribution points that certificates of the profiles have named lately.
     pub(super) fn take_wanted(&mut self, targets: &mut [Target], now: Instant) {
+        let mut has_new = false;
         for target in targets.iter_mut().filter(|target| target.follows_points()) {
             for point in target.store.take_wanted() {
                 // What can't be fetched (LDAP, mostly) is left to the certificate's other points.
@@ -128,8 +132,23 @@ impl Fetching {
                     tracing::info!(profile = &*target.name, %url, "a distribution point is new");
                     target.points.insert(url.clone());
                     self.give_held(target, &url);
+                    has_new = true;
                 }
             }
+        }
+        if has_new {
+            self.forget_those_that_made_room(targets);
+        }
+    }
+
+    /// Nobody whose certificates name ever new distribution points fills the memory with old ones.
+    fn forget_those_that_made_room(&mut self, targets: &mut [Target]) {
+        let schedule = &self.schedule;
+        for target in targets {
+            target.points.retain(|url| schedule.has(url));
+        }
+        if self.sources.len() > MAX_SOURCES {
+            self.sources.retain(|url, _| schedule.has(url));
         }
     }
 
@@ -220,7 +239,8 @@ impl Fetching {
         let now = UnixTime::now();
         let offers = users.iter().map(|target| offer(&target.store, url.as_str(), &crls, now));
         let takes: Vec<Taken> = offers.collect();
-        let is_verified = takes.iter().any(|taken| taken.is_verified);
+        // An older one is verified too, and must not take the place of the newer one on disk.
+        let is_verified = takes.iter().any(|it| it.is_verified && it.problem.is_none());
         let held = self.sources.get(url).and_then(|source| source.held.as_ref());
         // What nobody could verify never takes the place of what somebody could.
         let is_doubtful = !is_verified && held.is_some_and(|held| held.is_verified_by(users));
@@ -244,7 +264,14 @@ impl Fetching {
         if let Some(failure) = failure.filter(|_| !is_taken) {
             return Err(failure);
         }
-        if held.is_none_or(|held| !Arc::ptr_eq(&held.crls, &crls)) {
+        let is_new = held.is_none_or(|held| !Arc::ptr_eq(&held.crls, &crls));
+        // After a start nobody may have shown yet whose key verified the copy. The stores keep both
+        // until somebody does; the copy stays what a next start begins with, and this one is asked
+        // for again.
+        if is_new && !is_verified && held.is_some_and(|held| !held.left().is_zero()) {
+            return Ok(());
+        }
+        if is_new {
             let entries: usize = crls.iter().map(|crl| crl.entries()).sum();
             tracing::info!(%url, entries, "a new CRL was fetched");
             self.write_copy(url, users, bytes);
@@ -340,4 +367,123 @@ fn random() -> Jitter {
     let mut bytes = [0; 4];
     let _ = aws_lc_rs::rand::fill(&mut bytes);
     Jitter(f64::from(u32::from_be_bytes(bytes)) / (f64::from(u32::MAX) + 1.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use tempfile::TempDir;
+    use x509_parser::prelude::{FromDer, X509Certificate};
+
+    use super::*;
+    use crate::{
+        config::{CrlFetch, Revocation},
+        metrics::Metrics,
+        pki::{Authority, CrlSpec, Spec, Validity},
+        revocation::{IssuerId, Link, Mode, Rules, Store},
+    };
+
+    const DAY: Duration = Duration::from_secs(24 * 3600);
+
+    /// One URL, profiles that use it, and the folder of its copies.
+    struct Scene {
+        folder: TempDir,
+        ca: Authority,
+        url: HttpUrl,
+        fetching: Fetching,
+        targets: Vec<Target>,
+        _events: mpsc::Receiver<Event>,
+    }
+
+    fn learn(store: &Store, ca: &Authority) -> IssuerId {
+        let (_, certificate) = X509Certificate::from_der(ca.der()).unwrap();
+        store.learn(certificate.subject().as_raw(), certificate.public_key().raw, true)
+    }
+
+    fn target(name: &str, fetch: CrlFetch) -> Target {
+        let rules = Rules { mode: Mode::Require, ..Rules::default() };
+        let revocation = Revocation { rules, sources: Vec::new(), fetch };
+        let metrics = Metrics::new().unwrap();
+        Target::new(name.into(), Arc::new(Store::new(rules)), revocation, &metrics)
+    }
+
+    fn kept(folder: &Path) -> Vec<String> {
+        let copies = Copies::read(folder, &Disk::default(), UnixTime::now());
+        let crls = copies.0.values().flat_map(|copy| copy.crls.iter());
+        crls.map(|crl| crl.number().unwrap().to_string()).collect()
+    }
+
+    impl Scene {
+        /// After a start, at which there was a copy of number 10 on disk.
+        fn new(profiles: &[&str]) -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let ca = Authority::root(&Spec::new("Contoso Root", Validity::from_now(DAY))).unwrap();
+            let url = HttpUrl::parse("http://crl.contoso.test/a.crl").unwrap();
+            let copy = ca.crl(&CrlSpec::from_now(10, DAY)).unwrap().der().to_vec();
+            copies::write(folder.path(), &url, &BTreeSet::new(), &copy).unwrap();
+            let copies = Copies::read(folder.path(), &Disk::default(), UnixTime::now());
+            let state_dir = Some(folder.path().to_owned());
+            let settings = CrlFetching { state_dir, timeout: DAY, interval: DAY };
+            let (events, receiver) = mpsc::channel();
+            let mut fetching = Fetching::new(Disk::default(), settings.clone(), copies, events);
+            let targets: Vec<Target> = profiles
+                .iter()
+                .map(|name| target(name, CrlFetch::Urls(vec![url.clone()])))
+                .collect();
+            fetching.retarget(&targets, settings, Instant::now());
+            Self { folder, ca, url, fetching, targets, _events: receiver }
+        }
+
+        /// A fetch brings a CRL of this number.
+        fn brings(&mut self, number: u64) {
+            let bytes = self.ca.crl(&CrlSpec::from_now(number, DAY)).unwrap().der().to_vec();
+            let crls = self.fetching.disk.parse_crls(&bytes).unwrap();
+            let got = Got::Crls { crls, bytes, validators: Validators::default() };
+            let ended = Ended { url: self.url.clone(), outcome: Ok(got) };
+            self.fetching.ended(ended, &self.targets, Instant::now());
+        }
+    }
+
+    #[test]
+    fn what_nobody_can_verify_yet_does_not_take_the_place_of_the_copy_on_disk() {
+        let mut scene = Scene::new(&["contoso"]);
+        scene.brings(5);
+        assert_eq!(kept(scene.folder.path()), ["0A"]);
+        learn(&scene.targets[0].store, &scene.ca);
+        scene.brings(11);
+        assert_eq!(kept(scene.folder.path()), ["0B"]);
+    }
+
+    #[test]
+    fn a_profile_that_does_not_know_the_ca_lets_no_older_crl_onto_the_disk() {
+        let mut scene = Scene::new(&["contoso", "fabrikam"]);
+        learn(&scene.targets[0].store, &scene.ca);
+        scene.brings(5);
+        assert_eq!(kept(scene.folder.path()), ["0A"]);
+        scene.brings(11);
+        assert_eq!(kept(scene.folder.path()), ["0B"]);
+    }
+    #[test]
+    fn ever_new_distribution_points_that_fail_do_not_fill_the_memory() {
+        let mut scene = Scene::new(&["contoso"]);
+        let mut targets = [target("contoso", CrlFetch::DistributionPoints)];
+        let issuer = learn(&targets[0].store, &scene.ca);
+        for number in 0..3 * MAX_URLS {
+            let point = format!("http://crl.contoso.test/{number}");
+            let link = Link {
+                issuer,
+                serial: [1].into(),
+                is_ca: false,
+                distribution_points: [point.as_str().into()].into(),
+            };
+            let _ = targets[0].store.check(&[link], UnixTime::now());
+            scene.fetching.take_wanted(&mut targets, Instant::now());
+            let outcome = Err(Failure::new(CrlFetchResult::Unreachable, "nobody answers"));
+            let ended = Ended { url: HttpUrl::parse(&point).unwrap(), outcome };
+            scene.fetching.ended(ended, &targets, Instant::now());
+        }
+        assert!(targets[0].points.len() <= MAX_URLS, "{}", targets[0].points.len());
+        assert!(scene.fetching.sources.len() <= MAX_SOURCES + 1);
+    }
 }

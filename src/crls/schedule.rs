@@ -108,25 +108,33 @@ impl Schedule {
         self.urls.contains_key(url)
     }
 
-    /// The URLs to fetch now, beside the `going_on` fetches, the longest due first. Each is in
-    /// flight until [`Schedule::succeeded`] or [`Schedule::failed`].
+    /// The URLs to fetch now, beside the `going_on` fetches, the longest due first, but those of the
+    /// configuration before others. Each is in flight until [`Schedule::succeeded`] or
+    /// [`Schedule::failed`].
+    ///
+    /// One fetch is for the configuration alone: whoever names distribution points whose servers
+    /// never answer must not keep everybody else's CRLs from being fetched.
     pub(super) fn take_due(&mut self, going_on: usize, now: Instant) -> Vec<HttpUrl> {
-        let mut due: Vec<(Instant, HttpUrl)> = self
+        let mut due: Vec<(bool, Instant, HttpUrl)> = self
             .urls
             .iter()
             .filter_map(|(url, turn)| match turn.state {
-                State::Due(at) if at <= now => Some((at, url.clone())),
+                State::Due(at) if at <= now => Some((turn.is_point, at, url.clone())),
                 State::Due(_) | State::InFlight => None,
             })
             .collect();
         due.sort();
-        due.truncate(MAX_FETCHES.saturating_sub(going_on));
-        for (_, url) in &due {
+        let has_room = |&(started, (is_point, ..)): &(usize, (bool, Instant, HttpUrl))| {
+            going_on + started < MAX_FETCHES - usize::from(is_point)
+        };
+        let now_due = due.into_iter().enumerate().take_while(has_room);
+        let urls: Vec<HttpUrl> = now_due.map(|(_, (.., url))| url).collect();
+        for url in &urls {
             if let Some(turn) = self.urls.get_mut(url) {
                 turn.state = State::InFlight;
             }
         }
-        due.into_iter().map(|(_, url)| url).collect()
+        urls
     }
 
     /// A fetch of `url` brought a CRL, or said that the last one is the newest. `left` is how
@@ -242,9 +250,20 @@ mod tests {
             assert!(schedule.want_point(&url(number), now - Duration::from_secs(number as u64)));
         }
         let first = schedule.take_due(0, now);
-        assert_eq!(first, [url(9), url(8), url(7), url(6)]);
+        assert_eq!(first, [url(9), url(8), url(7)]);
         assert!(schedule.take_due(MAX_FETCHES, now).is_empty());
-        assert_eq!(schedule.take_due(MAX_FETCHES - 1, now), [url(5)]);
+        assert_eq!(schedule.take_due(MAX_FETCHES - 2, now), [url(6)]);
+    }
+
+    #[test]
+    fn distribution_points_that_never_answer_keep_no_url_of_the_configuration_waiting() {
+        let (mut schedule, now) = (Schedule::new(HOUR), Instant::now());
+        for number in 0..10 {
+            assert!(schedule.want_point(&url(number), now - HOUR));
+        }
+        let going_on = schedule.take_due(0, now).len();
+        schedule.want_configured(&url(1000), now);
+        assert_eq!(schedule.take_due(going_on, now), [url(1000)]);
     }
 
     #[test]

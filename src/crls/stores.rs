@@ -11,7 +11,9 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::Copies;
 use crate::{
-    config::{Config, CrlFetch, CrlSource, Crls, LoadedCrls, Revocation, Stamp, TrustProfile},
+    config::{
+        Config, CrlFetch, CrlSource, Crls, HttpUrl, LoadedCrls, Revocation, Stamp, TrustProfile,
+    },
     revocation::{Mode, Offered, Store, Stores},
 };
 
@@ -96,7 +98,7 @@ fn begin(profile: &TrustProfile, files: &BTreeMap<String, &Crls>, before: Before
     };
     let is_source = |source: &str| {
         // No file is called like that: the configuration takes it for a slip of crl_fetch.
-        let is_point = *fetch == CrlFetch::DistributionPoints && source.starts_with("http://");
+        let is_point = *fetch == CrlFetch::DistributionPoints && HttpUrl::parse(source).is_ok();
         is_point || urls.contains(source) || files.contains_key(source)
     };
     match before.stores.and_then(|stores| stores.get(&profile.name)) {

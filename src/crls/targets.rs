@@ -6,6 +6,8 @@ use std::{
     sync::Arc,
 };
 
+use rustls_pki_types::UnixTime;
+
 use super::stores::{Stamps, is_of};
 use crate::{
     config::{Config, CrlFetch, CrlFetching, CrlSource, HttpUrl, Revocation},
@@ -61,16 +63,7 @@ fn targets_of(
     checked.filter_map(move |profile| {
         let store = stores.get(&profile.name).filter(|store| is_wanted(store))?;
         let name = called(&profile.name);
-        let mut target = Target {
-            store: Arc::clone(store),
-            revocation: profile.revocation.clone(),
-            points: BTreeSet::new(),
-            metrics: CrlMetrics::new(metrics, &name),
-            epoch: store.epoch(),
-            name,
-        };
-        target.publish();
-        Some(target)
+        Some(Target::new(name, Arc::clone(store), profile.revocation.clone(), metrics))
     })
 }
 
@@ -88,6 +81,20 @@ pub(super) struct Target {
 }
 
 impl Target {
+    /// One that no certificate has named a distribution point for yet. Its metrics are set.
+    pub(super) fn new(
+        name: Arc<str>,
+        store: Arc<Store>,
+        revocation: Revocation,
+        metrics: &Metrics,
+    ) -> Self {
+        let metrics = CrlMetrics::new(metrics, &name);
+        let (points, epoch) = (BTreeSet::new(), store.epoch());
+        let mut target = Self { name, store, revocation, points, metrics, epoch };
+        target.publish();
+        target
+    }
+
     /// The URLs that the configuration names.
     pub(super) fn configured(&self) -> &[HttpUrl] {
         match &self.revocation.fetch {
@@ -114,8 +121,10 @@ impl Target {
         self.revocation.sources.iter().any(is_own)
     }
 
-    /// Sets its metrics anew if the answers of its store may have changed since the last time.
-    pub(super) fn has_changed(&mut self) -> bool {
+    /// Sets its metrics anew if the answers of its store may have changed since the last time: by
+    /// what was offered, or since the time of a CRL has come.
+    pub(super) fn has_changed(&mut self, now: UnixTime) -> bool {
+        self.store.advance(now);
         let epoch = self.store.epoch();
         if epoch == self.epoch {
             return false;

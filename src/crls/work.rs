@@ -136,8 +136,9 @@ impl Work {
 
     /// Tells of stores whose answers may have changed.
     fn tell(&mut self) {
+        let now = UnixTime::now();
         // All of them set their metrics, so no short cut.
-        let changed = self.targets.iter_mut().filter_map(|it| it.has_changed().then_some(()));
+        let changed = self.targets.iter_mut().filter_map(|it| it.has_changed(now).then_some(()));
         if changed.count() > 0 {
             (self.on_change)();
         }

@@ -146,6 +146,21 @@ impl Store {
         offered
     }
 
+    /// Notes which CRLs are in use whose thisUpdate lay in the future when they were offered. They
+    /// count in answers without this; only the [epoch](Self::epoch) doesn't tell of them before.
+    pub fn advance(&self, now: UnixTime) {
+        let is_due = |issuer: &Arc<Issuer>| issuer.shelf.is_due(now);
+        if !self.known.load().issuers.values().any(is_due) {
+            return;
+        }
+        let _changing = lock(&self.waiting);
+        let mut known = Known::clone(&self.known.load());
+        for issuer in known.issuers.values_mut().filter(|issuer| is_due(issuer)) {
+            Arc::make_mut(issuer).shelf.advance(now);
+        }
+        self.publish(known);
+    }
+
     /// Changes whenever an answer may have changed for another reason than time. Who keeps an answer
     /// reads this first and asks then, so that no change in between is missed.
     pub fn epoch(&self) -> u64 {

@@ -9,7 +9,7 @@ use super::{
     Identity, Refusal, Refused,
     identity::hex,
     nearest,
-    partners::{check_key_sizes, check_pins, check_reserved},
+    partners::{check_foreign, check_key_sizes, check_pins, check_reserved},
     policy::{Anchor, Binding, Policy},
     proof::{PathFacts, Validity},
     rules::{Claim, Client, Rule, Rules},
@@ -221,6 +221,7 @@ fn admit(case: &Case<'_>, now: UnixTime, witness: &impl Witness) -> Result<UnixT
             "no name of the certificate is one of another profile".to_owned()
         })?;
     }
+    witness.check_if_bad(Check::Reserved, check_foreign(case))?;
     witness.check(Check::Length, check_length(case), |()| {
         let (used, most) = (case.path.intermediates(), profile.max_intermediates);
         format!("{used} intermediate certificates of at most {most}")

@@ -23,6 +23,20 @@ pub(super) fn check_reserved(case: &Case<'_>) -> Result<(), Objection> {
     })
 }
 
+/// A CA of one partner can't speak for another one, nor for us: not even beside a name of its own,
+/// since the backend is handed the whole certificate.
+pub(super) fn check_foreign(case: &Case<'_>) -> Result<(), Objection> {
+    let Some((name, profile)) = case.rules.foreign(case.client.identity, case.anchor) else {
+        return Ok(());
+    };
+    let (own, subject) = (case.claim.name, &case.anchor.subject);
+    Err(Objection::for_another_ca(format!(
+        "beside {own} the certificate has {name}, which is a name of trust.{}, and {subject} isn't \
+         one of its CAs",
+        profile.name
+    )))
+}
+
 /// Keys that are too short for the profile, its own CA's included.
 pub(super) fn check_key_sizes(case: &Case<'_>) -> Result<(), Objection> {
     let profile = &case.rule.set.trust;
@@ -50,7 +64,7 @@ pub(super) fn check_key_sizes(case: &Case<'_>) -> Result<(), Objection> {
 /// round a pin by a second name.
 pub(super) fn check_pins(case: &Case<'_>) -> Result<(), Objection> {
     let (rules, key) = (case.rules, case.path.own_key);
-    let Some(claim) = rules.pinned_otherwise(case.claim.entry.rule, case.client, key) else {
+    let Some(claim) = rules.pinned_otherwise(case.client, case.anchor, key) else {
         return Ok(());
     };
     let peers = &rules.get(claim.entry.rule).set.name;

@@ -1,7 +1,7 @@
 //! The rules of a policy, one for each peer set, and the names that they mention. Names are
 //! indexed: a decision costs the same whether a set lists ten of them or ten thousand.
 
-use std::{borrow::Cow, sync::Arc};
+use std::sync::Arc;
 
 use super::{Identity, policy::Anchor};
 use crate::{
@@ -110,9 +110,9 @@ impl Rules {
 
     /// The first name of the client's that could pass for a blocked one, and the entry that blocks
     /// it.
-    pub(super) fn blocking<'a>(&self, client: &'a Identity) -> Option<(Cow<'a, PeerName>, Entry)> {
+    pub(super) fn blocking<'a>(&self, client: &'a Identity) -> Option<(&'a PeerName, Entry)> {
         client.all_names().find_map(|name| {
-            let entry = self.blocked.touching(&name, Some)?;
+            let entry = self.blocked.touching(name, Some)?;
             Some((name, entry))
         })
     }
@@ -162,42 +162,61 @@ impl Rules {
         &self,
         number: usize,
         client: &'a Identity,
-    ) -> Option<(Cow<'a, PeerName>, &Arc<TrustProfile>)> {
+    ) -> Option<(&'a PeerName, &Arc<TrustProfile>)> {
         let discovered = self.get(number).set.discovered.as_ref()?;
         client.all_names().find_map(|name| {
-            let profile = self.reserved.touching(&name, |(rule, profile)| {
+            let profile = self.reserved.touching(name, |(rule, profile)| {
                 (rule == number).then(|| &discovered.reserved[profile])
             })?;
             Some((name, profile))
         })
     }
 
-    /// A name of the client's whose peer set, by the profile of the rule, pins other keys. A
+    /// A name of the client's that another profile's CAs vouch for, and none of the anchor's
+    /// profiles lists: a partner's CA can't speak for another partner, nor for us, beside a name
+    /// of its own either. Profiles for discovered peers are neither.
+    pub(super) fn foreign<'a>(
+        &self,
+        client: &'a Identity,
+        anchor: &Anchor,
+    ) -> Option<(&'a PeerName, &Arc<TrustProfile>)> {
+        client.all_names().find_map(|name| {
+            let profile_of = |rule| Some(&self.get(rule).set.trust);
+            let closed = |rule| profile_of(rule).filter(|profile| !profile.vouches_for_any());
+            let own = |rule| closed(rule).filter(|profile| anchor.is_of(profile));
+            let other = |rule| closed(rule).filter(|profile| !anchor.is_of(profile));
+            let profile = self.vouched_for.touching(name, other)?;
+            self.vouched_for.matching(name, own).is_none().then_some((name, profile))
+        })
+    }
+
+    /// A name of the client's whose peer set, in any profile of the anchor's, pins other keys. A
     /// wildcard in a certificate counts for each exact name that it could stand for.
     pub(super) fn pinned_otherwise<'a>(
         &self,
-        number: usize,
         client: &'a Client<'_>,
+        anchor: &Anchor,
         key: KeyPin,
     ) -> Option<Claim<'a>> {
         if !self.has_pins {
             return None;
         }
         client.names().iter().find_map(|name| {
-            let claim = self.names.touching(name, |entry| {
-                if !self.is_same_profile(entry, number) {
+            // Profiles of which a narrower entry was met: their wider ones don't count.
+            let mut met: Vec<usize> = Vec::new();
+            self.names.touching(name, |entry| {
+                let (profile, set) = (self.profiles[entry.rule], &self.get(entry.rule).set);
+                if met.contains(&profile) || !anchor.is_of(&set.trust) {
                     return None;
                 }
-                let set = &self.get(entry.rule).set;
-                let is_pinned = set.pins.is_empty() || set.pins.contains(&key);
-                match (is_pinned, set.names[entry.pattern].matches(name)) {
-                    (false, _) => Some(Some(Claim { name, entry })),
-                    // Wider entries don't count.
-                    (true, true) => Some(None),
-                    (true, false) => None,
+                if !set.pins.is_empty() && !set.pins.contains(&key) {
+                    return Some(Claim { name, entry });
                 }
-            });
-            claim.flatten()
+                if set.names[entry.pattern].matches(name) {
+                    met.push(profile);
+                }
+                None
+            })
         })
     }
 

@@ -58,7 +58,7 @@ checks! {
     IssuerKeyUsage => "issuer_key_usage", "issuers' key usage";
     /// Whether another peer set of the profile lists a name more narrowly.
     Narrowest => "narrowest", "narrowest entry";
-    /// Whether a peer that isn't listed has a name of another profile.
+    /// Whether a peer has a name of another profile, for which its CA doesn't vouch.
     Reserved => "reserved", "names of other profiles";
     /// How many intermediate certificates a path has.
     Length => "length", "length of the path";
@@ -171,6 +171,14 @@ pub(super) trait Witness {
             Ok(good) => Step::Check { check, passed: true, detail: found(good) },
             Err(bad) => Step::failed(check, bad),
         });
+        result
+    }
+
+    /// The same for a check that is worth a step only if it fails.
+    fn check_if_bad<T, E: Why>(&self, check: Check, result: Result<T, E>) -> Result<T, E> {
+        if let Err(bad) = &result {
+            self.note(|| Step::failed(check, bad));
+        }
         result
     }
 }

@@ -249,6 +249,19 @@ fn a_name_in_two_sets_of_a_listener_is_refused_with_both_places() {
 }
 
 #[test]
+fn two_sets_of_discovered_peers_of_a_profile_on_a_listener_are_refused_with_both_places() {
+    let second = format!("[peers.any]\ntrust = \"public\"\ndiscovered = true\n{LIMITS}\n");
+    let apart = discovered() + &second;
+    good(&apart);
+    refused(
+        &apart.replacen("\"world\"]", "\"world\", \"any\"]", 1),
+        "conf/cs.toml:30:8: [peers.any] admits the same discovered peers as [peers.world] on line \
+         25, and [listener.sip-mtls.peers] on line 18 admits both: it is not clear whose limits \
+         count; take one of them out",
+    );
+}
+
+#[test]
 fn ten_thousand_names_are_checked_against_each_other_without_a_look_at_every_pair() {
     let names = |suffix: &str| {
         let names: Vec<String> =

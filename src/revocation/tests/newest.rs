@@ -106,6 +106,23 @@ fn a_crl_of_the_future_isn_t_used_and_replaces_nothing_until_its_time_has_come()
 }
 
 #[test]
+fn the_epoch_tells_when_the_time_of_a_crl_has_come() {
+    let (ca, store) = (Ca::new("Contoso Root"), required());
+    ca.learned_by(&store);
+    offer(&store, "a", &ca.crl(1, &[]));
+    offer(&store, "a", &Draft::new(2, &[7]).times(NOW + 100, NOW + 2 * DAY).signed_by(&ca));
+    let epoch = store.epoch();
+    store.advance(at(NOW + 99));
+    assert_eq!(store.epoch(), epoch);
+    store.advance(at(NOW + 100));
+    assert_eq!(store.epoch(), epoch + 1);
+    let states: Vec<CrlState> = store.status().iter().map(|status| status.state).collect();
+    assert_eq!(states, [CrlState::InUse]);
+    store.advance(at(NOW + 101));
+    assert_eq!(store.epoch(), epoch + 1, "once");
+}
+
+#[test]
 fn a_crl_of_the_future_is_forgotten_when_a_newer_one_comes() {
     let (ca, store) = (Ca::new("Contoso Root"), required());
     ca.learned_by(&store);

@@ -128,6 +128,38 @@ fn no_second_name_and_no_wildcard_gets_round_a_pin() {
 }
 
 #[test]
+fn a_name_of_another_profile_of_the_ca_doesnt_get_round_a_pin() {
+    let ca = Ca::root("Shared Root");
+    let [fabrikam, litware] = ["fabrikam", "litware"]
+        .map(|name| Arc::new(profile(name, &[&ca], &[&format!("*.{name}.test")])));
+    let right = ca.leaf("edge.fabrikam.test");
+    let edge = pinned("edge", &fabrikam, &["edge.fabrikam.test"], &[pin_of(&right)]);
+    let other = peers("other", &litware, &["www.litware.test"]);
+    for sets in [[edge.clone(), other.clone()], [other, edge]] {
+        let policy = policy(&sets);
+        admitted(&policy, std::slice::from_ref(&right));
+        admitted(&policy, &[ca.leaf("www.litware.test")]);
+        let both = with_names(&["www.litware.test", "edge.fabrikam.test"]);
+        let leaf = ca.leaf_with("www.litware.test", both);
+        assert_refused(&policy, &[leaf], Refusal::KeyNotPinned);
+    }
+}
+
+#[test]
+fn a_pin_of_one_profile_doesnt_bind_the_ca_of_another() {
+    let [old, new] = ["Old Root", "New Root"].map(Ca::root);
+    let [before, after] = [("before", &old), ("after", &new)]
+        .map(|(name, ca)| Arc::new(profile(name, &[ca], &["*.fabrikam.test"])));
+    let name = "edge.fabrikam.test";
+    let policy = policy(&[
+        pinned("before", &before, &[name], &[KeyPin::of(b"the old key")]),
+        peers("after", &after, &[name]),
+    ]);
+    assert_eq!(set_of(&admitted(&policy, &[new.leaf(name)])), "after");
+    assert_refused(&policy, &[old.leaf(name)], Refusal::KeyNotPinned);
+}
+
+#[test]
 fn the_narrowest_entry_counts_and_with_it_the_pins_of_its_set() {
     let ca = Ca::root("Fabrikam Root");
     let trust = Arc::new(profile("fabrikam", &[&ca], &["*.fabrikam.test"]));
@@ -211,6 +243,11 @@ fn a_public_ca_speaks_neither_for_us_nor_for_a_partner_even_beside_another_name(
     }
     let common_name = public.leaf_with("fe01.contoso.test", with_names(&["sip.example.net"]));
     assert_refused(&policy, &[common_name], Refusal::NameNotAllowedForCa);
+    let two_common_names = public.leaf_with("sip.example.net", |leaf| {
+        let kind = DnType::CustomDnType(vec![2, 5, 4, 3]);
+        leaf.distinguished_name.push(kind, "fe01.contoso.test");
+    });
+    assert_refused(&policy, &[two_common_names], Refusal::NameNotAllowedForCa);
     let others = [
         SanType::URI("spiffe://fabrikam.test/a".try_into().unwrap()),
         SanType::IpAddress("192.0.2.7".parse().unwrap()),
