@@ -68,7 +68,7 @@ pub struct Sessions {
     clock: Rc<Clock>,
     live: RefCell<Slab<Entry>>,
     due: RefCell<BTreeSet<(Tick, usize)>>,
-    /// The listeners of the newest generation.
+    /// The listeners of the newest generation, and closed ones that still have connections.
     gates: RefCell<HashMap<Arc<str>, Rc<Gate>>>,
     /// Counts the rounds of decisions.
     round: Cell<u32>,
@@ -167,7 +167,12 @@ impl Sessions {
             };
             gates.insert(listener, gate);
         }
-        old.values().for_each(|gate| gate.close());
+        // Who is still connected to a listener that is gone is held to it if it comes back.
+        old.retain(|_, gate| {
+            gate.close();
+            Rc::strong_count(gate) > 1
+        });
+        gates.extend(old);
         drop(gates);
         self.recheck();
     }

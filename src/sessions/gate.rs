@@ -54,9 +54,10 @@ impl Gate {
         Self { listener, terms: RefCell::new(terms), closed: Cell::new(false) }
     }
 
-    /// The listener's terms from now on.
+    /// The listener's terms from now on, also if it was gone for a while.
     pub(super) fn renew(&self, terms: Terms) {
         *self.terms.borrow_mut() = terms;
+        self.closed.set(false);
     }
 
     /// A generation came without the listener.

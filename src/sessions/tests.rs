@@ -323,6 +323,37 @@ fn a_reload_without_the_listener_ends_its_connections_and_its_handshakes() {
 }
 
 #[test]
+fn connections_of_a_listener_that_comes_back_are_held_to_its_new_terms() {
+    on_a_ring(|world| {
+        let terms = world.terms("client_auth = \"optional\"\nenforce = \"log\"");
+        world.apply(&terms);
+        let registration = world.anonymous(&terms);
+        world.sessions.apply([("other".into(), terms.clone())]);
+        world.work();
+        assert_eq!(registration.session().ended(), None);
+        assert_eq!(world.count("sessions_tolerated_total", "listener_removed"), 1);
+        world.apply(&world.terms("client_auth = \"required\""));
+        world.work();
+        assert_eq!(registration.session().ended(), Some(CloseCause::RuleRemoved));
+    });
+}
+
+#[test]
+fn listeners_that_are_gone_are_forgotten_with_their_last_connection() {
+    on_a_ring(|world| {
+        let terms = world.terms("client_auth = \"optional\"\nenforce = \"log\"");
+        world.apply(&terms);
+        let registration = world.anonymous(&terms);
+        let is_known = || world.sessions.gates.borrow().contains_key("main");
+        world.sessions.apply([]);
+        assert!(is_known());
+        drop(registration);
+        world.sessions.apply([]);
+        assert!(!is_known());
+    });
+}
+
+#[test]
 fn a_handshake_that_a_reload_overtakes_is_decided_about_by_the_new_generation() {
     on_a_ring(|world| {
         let old = world.terms("client_auth = \"optional\"");
