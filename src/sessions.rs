@@ -377,7 +377,10 @@ impl Registration {
             permit
         } else {
             match session.gate.decide(&permit, sessions.clock.unix_time()) {
-                Decision::Admitted(permit) => permit,
+                Decision::Admitted(newest) => {
+                    session.keep(permit);
+                    newest
+                }
                 Decision::Refused(refused) => return Err(NotAdmitted::Refused(refused)),
                 Decision::Closed => {
                     session.end(CloseCause::ListenerRemoved);

@@ -354,6 +354,32 @@ fn listeners_that_are_gone_are_forgotten_with_their_last_connection() {
 }
 
 #[test]
+fn whoever_has_shown_a_certificate_is_held_to_it_after_nobody_asked_for_it() {
+    on_a_ring(|world| {
+        let service = world.service_of("client_auth = \"optional\"", "fe01.contoso.test");
+        let asking = service.terms();
+        let peers = &service.config.peers;
+        let policy = Policy::new(ClientAuth::None, peers, &Stores::default()).unwrap();
+        let incurious = Terms { policy: Arc::new(policy), ..asking.clone() };
+        world.apply(&asking);
+        let live = world.known(&asking);
+        let shaking = world.accept(UNLIMITED, &asking);
+        let permit = world.permit(&asking);
+        world.apply(&incurious);
+        world.work();
+        let anonymous = shaking.admit(&asking.policy, permit).unwrap();
+        assert!(anonymous.peer().is_none());
+        shaking.enter(Phase::Relay);
+        // Another name is listed now: theirs is worth less than none.
+        world.apply(&world.service_of("client_auth = \"optional\"", "fe02.contoso.test").terms());
+        world.work();
+        for registration in [&live, &shaking] {
+            assert_eq!(registration.session().ended(), Some(CloseCause::RuleRemoved));
+        }
+    });
+}
+
+#[test]
 fn a_handshake_that_a_reload_overtakes_is_decided_about_by_the_new_generation() {
     on_a_ring(|world| {
         let old = world.terms("client_auth = \"optional\"");
