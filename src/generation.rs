@@ -54,6 +54,7 @@ impl Service {
         Terms {
             policy: self.policy.clone(),
             enforce: self.config.enforce,
+            quotas: self.quotas.clone(),
             drain_timeout: self.drain_timeout,
             metrics: self.metrics.clone(),
         }

@@ -42,6 +42,7 @@ pub use session::{Phase, Session, SessionLimits};
 
 use crate::{
     metrics::CloseCause,
+    quota::{OverLimit, Share},
     ring::Socket,
     trust::{Permit, Policy, Refused},
 };
@@ -392,6 +393,15 @@ impl Registration {
         session.keep(permit.clone());
         sessions.schedule(self.key);
         Ok(permit)
+    }
+
+    /// Gives the connection its share of the peer set that has just [admitted](Self::admit) it, by
+    /// the limits of the generation that did.
+    ///
+    /// # Errors
+    /// Which limit is reached.
+    pub fn share(&self, peer_set: &str) -> Result<Share, OverLimit> {
+        self.session.gate.terms().quotas.take(peer_set)
     }
 
     /// The connection goes on to another phase, which starts its clock.

@@ -68,7 +68,11 @@ impl World {
 
     /// The same with another peer, and as the whole service.
     fn service_of(&self, lines: &str, name: &str) -> Arc<Service> {
-        let text = format!(
+        self.service(&self.text_of(lines, name))
+    }
+
+    fn text_of(&self, lines: &str, name: &str) -> String {
+        format!(
             "[limits]\ndrain_timeout = \"30s\"\n\
              [trust.contoso]\nca = [\"ca.pem\"]\nnames = [\"*.contoso.test\"]\n\
              revocation = \"off\"\n\
@@ -77,7 +81,11 @@ impl World {
              [[listener]]\nname = \"main\"\nlisten = [\"127.0.0.1:2\"]\npeers = [\"clients\"]\n\
              certificates = [{{ chain = \"own.pem\", key = \"own.key\" }}]\nbackend = \"app\"\n\
              {lines}\n"
-        );
+        )
+    }
+
+    /// The listener of a configuration, as of a new generation.
+    fn service(&self, text: &str) -> Arc<Service> {
         let path = self.folder.path().join("countersign.toml");
         fs::write(&path, text).unwrap();
         let tickets = handshake::ticket_encryption().unwrap();
@@ -391,6 +399,27 @@ fn a_handshake_that_a_reload_overtakes_is_decided_about_by_the_new_generation() 
         let why = registration.admit(&old.policy, permit).unwrap_err();
         let NotAdmitted::Refused(refused) = why else { panic!("{why:?}") };
         assert_eq!(refused.reason, Refusal::NoCertificate);
+    });
+}
+
+#[test]
+fn a_handshake_that_a_reload_overtakes_takes_its_share_by_the_new_limits() {
+    on_a_ring(|world| {
+        let required = "client_auth = \"required\"";
+        let old = world.terms(required);
+        world.apply(&old);
+        let registration = world.accept(UNLIMITED, &old);
+        let permit = world.permit(&old);
+        let text = world.text_of(required, "fe01.contoso.test").replace("clients", "partners");
+        let limit = "[peers.partners]\nmax_connections = 1";
+        let new = world.service(&text.replace("[peers.partners]", limit)).terms();
+        world.apply(&new);
+        let permit = registration.admit(&old.policy, permit).unwrap();
+        let peer_set = permit.peer().unwrap().peer_set();
+        assert_eq!(&**peer_set, "partners");
+        let _share = registration.share(peer_set).unwrap();
+        let over = registration.share(peer_set).unwrap_err();
+        assert_eq!(over, crate::quota::OverLimit::Connections(1));
     });
 }
 
