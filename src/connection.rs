@@ -127,7 +127,8 @@ async fn open(
     if let Some(outcome) = verification {
         worker.process.metrics.verified(outcome);
     }
-    match shaken.and_then(|established| take_share(&mut story, &client, established)) {
+    let share = |established| take_share(&mut story, &client, &registration, established);
+    match shaken.and_then(share) {
         Ok(established) => {
             count_success(&service, &established, story.journal.elapsed());
             connect(worker, story, client, peer, established, registration).await
@@ -144,10 +145,11 @@ async fn open(
 fn take_share(
     story: &mut Story,
     client: &Socket,
+    registration: &Registration,
     established: Established,
 ) -> Result<Established, Failure> {
     let Some(peer) = established.permit.peer() else { return Ok(established) };
-    match story.service.quotas.take(peer.peer_set()) {
+    match registration.share(peer.peer_set()) {
         Ok(share) => {
             story.share = Some(share);
             Ok(established)

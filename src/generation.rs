@@ -1,6 +1,11 @@
 //! One generation of the configuration, ready to serve; replaced whole by a reload.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashSet},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use rustls::{ServerConfig, server::ProducesTickets};
 use rustls_pki_types::UnixTime;
@@ -49,6 +54,7 @@ impl Service {
         Terms {
             policy: self.policy.clone(),
             enforce: self.config.enforce,
+            quotas: self.quotas.clone(),
             drain_timeout: self.drain_timeout,
             metrics: self.metrics.clone(),
         }
@@ -214,8 +220,9 @@ impl Tried<'_> {
     }
 }
 
-/// The stores of a candidate's profiles: a profile that says of revocation what the serving one of
-/// that name says shares its store, any other has its own.
+/// The stores of a candidate's profiles: a profile that has the CAs of the serving one of that name
+/// and says of revocation what that says shares its store, any other has its own. What a store
+/// learns of CAs is what the profile that serves decides by.
 fn share(
     candidate: &Config,
     own: &Stores,
@@ -224,8 +231,63 @@ fn share(
 ) -> Stores {
     let shared = |name: &Arc<str>| {
         let (theirs, ours) = (candidate.trust.get(name)?, serving.get(name)?);
-        (theirs.revocation == ours.revocation).then(|| stores.get(name)).flatten()
+        let cas = |profile: &TrustProfile| profile.ca.iter().map(|ca| ca.der.clone()).collect();
+        let (their_cas, our_cas): (HashSet<_>, HashSet<_>) = (cas(theirs), cas(ours));
+        let is_same = theirs.revocation == ours.revocation && their_cas == our_cas;
+        is_same.then(|| stores.get(name)).flatten()
     };
     let choose = |(name, store)| (Arc::clone(name), Arc::clone(shared(name).unwrap_or(store)));
     own.iter().map(choose).collect::<BTreeMap<_, _>>().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::Path};
+
+    use super::*;
+    use crate::pki::{Authority, Spec, Validity};
+
+    fn write(folder: &Path, file: &str, ca: &str, shadow: &str) {
+        let text = format!(
+            "{shadow}\n[trust.contoso]\nca = [\"{ca}\"]\nnames = [\"*.contoso.test\"]\n\
+             revocation = \"off\"\n\
+             [peers.clients]\ntrust = \"contoso\"\nnames = [\"fe01.contoso.test\"]\n\
+             [backends.app]\nservers = [\"127.0.0.1:1\"]\n\
+             [[listener]]\nname = \"main\"\nlisten = [\"127.0.0.1:2\"]\npeers = [\"clients\"]\n\
+             client_auth = \"required\"\nbackend = \"app\"\n\
+             certificates = [{{ chain = \"own.pem\", key = \"own.key\" }}]\n"
+        );
+        fs::write(folder.join(file), text).unwrap();
+    }
+
+    /// Whether the candidate's profile, whose CA is that of the file, shares the serving one's
+    /// store.
+    fn is_shared(folder: &Path, ca: &str) -> bool {
+        write(folder, "candidate.toml", ca, "");
+        write(folder, "countersign.toml", "ca.pem", "shadow = \"candidate.toml\"");
+        let config = Config::load(&folder.join("countersign.toml")).unwrap();
+        let (metrics, usage) = (Metrics::new().unwrap(), Usage::new());
+        let tickets = handshake::ticket_encryption().unwrap();
+        let before = crls::Before::default();
+        let made = Generation::new(1, config, &metrics, &tickets, &usage, before).unwrap();
+        let ours = made.stores.get("contoso").unwrap();
+        Arc::ptr_eq(ours, made.candidate_stores.get("contoso").unwrap())
+    }
+
+    /// A policy teaches the store whom its CAs are, and which of them may sign CRLs.
+    #[test]
+    fn a_candidate_with_other_cas_teaches_the_serving_profile_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let validity = Validity::from_now(Duration::from_secs(3600));
+        let ca = Authority::root(&Spec::new("Contoso Root", validity)).unwrap();
+        let other = Authority::root(&Spec::new("Other Root", validity)).unwrap();
+        let own = ca.issue(&Spec::new("www", validity).dns("www.contoso.test").server()).unwrap();
+        let file = |name: &str| folder.path().join(name);
+        own.write(&file("own.pem"), &file("own.key")).unwrap();
+        fs::write(file("ca.pem"), ca.pem()).unwrap();
+        fs::write(file("renamed.pem"), ca.pem()).unwrap();
+        fs::write(file("other.pem"), other.pem()).unwrap();
+        assert!(is_shared(folder.path(), "renamed.pem"));
+        assert!(!is_shared(folder.path(), "other.pem"));
+    }
 }

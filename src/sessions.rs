@@ -42,6 +42,7 @@ pub use session::{Phase, Session, SessionLimits};
 
 use crate::{
     metrics::CloseCause,
+    quota::{OverLimit, Share},
     ring::Socket,
     trust::{Permit, Policy, Refused},
 };
@@ -68,7 +69,7 @@ pub struct Sessions {
     clock: Rc<Clock>,
     live: RefCell<Slab<Entry>>,
     due: RefCell<BTreeSet<(Tick, usize)>>,
-    /// The listeners of the newest generation.
+    /// The listeners of the newest generation, and closed ones that still have connections.
     gates: RefCell<HashMap<Arc<str>, Rc<Gate>>>,
     /// Counts the rounds of decisions.
     round: Cell<u32>,
@@ -167,7 +168,12 @@ impl Sessions {
             };
             gates.insert(listener, gate);
         }
-        old.values().for_each(|gate| gate.close());
+        // Who is still connected to a listener that is gone is held to it if it comes back.
+        old.retain(|_, gate| {
+            gate.close();
+            Rc::strong_count(gate) > 1
+        });
+        gates.extend(old);
         drop(gates);
         self.recheck();
     }
@@ -372,7 +378,10 @@ impl Registration {
             permit
         } else {
             match session.gate.decide(&permit, sessions.clock.unix_time()) {
-                Decision::Admitted(permit) => permit,
+                Decision::Admitted(newest) => {
+                    session.keep(permit);
+                    newest
+                }
                 Decision::Refused(refused) => return Err(NotAdmitted::Refused(refused)),
                 Decision::Closed => {
                     session.end(CloseCause::ListenerRemoved);
@@ -384,6 +393,15 @@ impl Registration {
         session.keep(permit.clone());
         sessions.schedule(self.key);
         Ok(permit)
+    }
+
+    /// Gives the connection its share of the peer set that has just [admitted](Self::admit) it, by
+    /// the limits of the generation that did.
+    ///
+    /// # Errors
+    /// Which limit is reached.
+    pub fn share(&self, peer_set: &str) -> Result<Share, OverLimit> {
+        self.session.gate.terms().quotas.take(peer_set)
     }
 
     /// The connection goes on to another phase, which starts its clock.

@@ -117,7 +117,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("shadow", &["config", "metrics", "trust"]),
     ("backend", &["config", "metrics", "ring", "sessions", "trust"]),
     ("relay", &["metrics", "record", "ring", "sessions"]),
-    ("sessions", &["config", "metrics", "ring", "trust"]),
+    ("sessions", &["config", "metrics", "quota", "ring", "trust"]),
     ("trust", &["config", "name", "revocation"]),
     ("process", &["metrics"]),
     ("quota", &["config"]),

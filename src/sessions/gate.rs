@@ -12,6 +12,7 @@ use super::enforcement::Loss;
 use crate::{
     config::Enforce,
     metrics::{ListenerMetrics, Termination},
+    quota::Quotas,
     trust::{Permit, Policy, Refused},
 };
 
@@ -22,6 +23,8 @@ pub struct Terms {
     pub policy: Arc<Policy>,
     /// What happens to a connection that may not be any more.
     pub enforce: Enforce,
+    /// How many of each peer set may be.
+    pub quotas: Arc<Quotas>,
     /// How long one that drains may go on.
     pub drain_timeout: Duration,
     /// Where it is counted.
@@ -54,9 +57,10 @@ impl Gate {
         Self { listener, terms: RefCell::new(terms), closed: Cell::new(false) }
     }
 
-    /// The listener's terms from now on.
+    /// The listener's terms from now on, also if it was gone for a while.
     pub(super) fn renew(&self, terms: Terms) {
         *self.terms.borrow_mut() = terms;
+        self.closed.set(false);
     }
 
     /// A generation came without the listener.

@@ -215,12 +215,16 @@ impl Session {
         }
     }
 
-    /// It is admitted, until the permit's end at least.
+    /// It is admitted, until the permit's end at least. Whoever has shown a certificate stays
+    /// known by it where nobody asks for it any more: the next generation may ask again.
     pub(super) fn keep(&self, permit: Permit) {
         let look = permit.valid_until().map_or(NEVER, |until| self.clock.tick_after(until));
         self.look.set(look);
         self.drains.set(None);
-        *self.standing.borrow_mut() = Standing::Admitted(permit);
+        let is_known = self.permit().is_some_and(|shown| shown.peer().is_some());
+        if permit.peer().is_some() || !is_known {
+            *self.standing.borrow_mut() = Standing::Admitted(permit);
+        }
     }
 
     /// What it has lost, if it drains for that.

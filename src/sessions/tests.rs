@@ -68,7 +68,11 @@ impl World {
 
     /// The same with another peer, and as the whole service.
     fn service_of(&self, lines: &str, name: &str) -> Arc<Service> {
-        let text = format!(
+        self.service(&self.text_of(lines, name))
+    }
+
+    fn text_of(&self, lines: &str, name: &str) -> String {
+        format!(
             "[limits]\ndrain_timeout = \"30s\"\n\
              [trust.contoso]\nca = [\"ca.pem\"]\nnames = [\"*.contoso.test\"]\n\
              revocation = \"off\"\n\
@@ -77,7 +81,11 @@ impl World {
              [[listener]]\nname = \"main\"\nlisten = [\"127.0.0.1:2\"]\npeers = [\"clients\"]\n\
              certificates = [{{ chain = \"own.pem\", key = \"own.key\" }}]\nbackend = \"app\"\n\
              {lines}\n"
-        );
+        )
+    }
+
+    /// The listener of a configuration, as of a new generation.
+    fn service(&self, text: &str) -> Arc<Service> {
         let path = self.folder.path().join("countersign.toml");
         fs::write(&path, text).unwrap();
         let tickets = handshake::ticket_encryption().unwrap();
@@ -323,6 +331,63 @@ fn a_reload_without_the_listener_ends_its_connections_and_its_handshakes() {
 }
 
 #[test]
+fn connections_of_a_listener_that_comes_back_are_held_to_its_new_terms() {
+    on_a_ring(|world| {
+        let terms = world.terms("client_auth = \"optional\"\nenforce = \"log\"");
+        world.apply(&terms);
+        let registration = world.anonymous(&terms);
+        world.sessions.apply([("other".into(), terms.clone())]);
+        world.work();
+        assert_eq!(registration.session().ended(), None);
+        assert_eq!(world.count("sessions_tolerated_total", "listener_removed"), 1);
+        world.apply(&world.terms("client_auth = \"required\""));
+        world.work();
+        assert_eq!(registration.session().ended(), Some(CloseCause::RuleRemoved));
+    });
+}
+
+#[test]
+fn listeners_that_are_gone_are_forgotten_with_their_last_connection() {
+    on_a_ring(|world| {
+        let terms = world.terms("client_auth = \"optional\"\nenforce = \"log\"");
+        world.apply(&terms);
+        let registration = world.anonymous(&terms);
+        let is_known = || world.sessions.gates.borrow().contains_key("main");
+        world.sessions.apply([]);
+        assert!(is_known());
+        drop(registration);
+        world.sessions.apply([]);
+        assert!(!is_known());
+    });
+}
+
+#[test]
+fn whoever_has_shown_a_certificate_is_held_to_it_after_nobody_asked_for_it() {
+    on_a_ring(|world| {
+        let service = world.service_of("client_auth = \"optional\"", "fe01.contoso.test");
+        let asking = service.terms();
+        let peers = &service.config.peers;
+        let policy = Policy::new(ClientAuth::None, peers, &Stores::default()).unwrap();
+        let incurious = Terms { policy: Arc::new(policy), ..asking.clone() };
+        world.apply(&asking);
+        let live = world.known(&asking);
+        let shaking = world.accept(UNLIMITED, &asking);
+        let permit = world.permit(&asking);
+        world.apply(&incurious);
+        world.work();
+        let anonymous = shaking.admit(&asking.policy, permit).unwrap();
+        assert!(anonymous.peer().is_none());
+        shaking.enter(Phase::Relay);
+        // Another name is listed now: theirs is worth less than none.
+        world.apply(&world.service_of("client_auth = \"optional\"", "fe02.contoso.test").terms());
+        world.work();
+        for registration in [&live, &shaking] {
+            assert_eq!(registration.session().ended(), Some(CloseCause::RuleRemoved));
+        }
+    });
+}
+
+#[test]
 fn a_handshake_that_a_reload_overtakes_is_decided_about_by_the_new_generation() {
     on_a_ring(|world| {
         let old = world.terms("client_auth = \"optional\"");
@@ -334,6 +399,27 @@ fn a_handshake_that_a_reload_overtakes_is_decided_about_by_the_new_generation() 
         let why = registration.admit(&old.policy, permit).unwrap_err();
         let NotAdmitted::Refused(refused) = why else { panic!("{why:?}") };
         assert_eq!(refused.reason, Refusal::NoCertificate);
+    });
+}
+
+#[test]
+fn a_handshake_that_a_reload_overtakes_takes_its_share_by_the_new_limits() {
+    on_a_ring(|world| {
+        let required = "client_auth = \"required\"";
+        let old = world.terms(required);
+        world.apply(&old);
+        let registration = world.accept(UNLIMITED, &old);
+        let permit = world.permit(&old);
+        let text = world.text_of(required, "fe01.contoso.test").replace("clients", "partners");
+        let limit = "[peers.partners]\nmax_connections = 1";
+        let new = world.service(&text.replace("[peers.partners]", limit)).terms();
+        world.apply(&new);
+        let permit = registration.admit(&old.policy, permit).unwrap();
+        let peer_set = permit.peer().unwrap().peer_set();
+        assert_eq!(&**peer_set, "partners");
+        let _share = registration.share(peer_set).unwrap();
+        let over = registration.share(peer_set).unwrap_err();
+        assert_eq!(over, crate::quota::OverLimit::Connections(1));
     });
 }
 

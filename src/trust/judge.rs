@@ -51,6 +51,11 @@ impl Objection {
         Self { progress: Progress::Path, reason, detail: detail.into() }
     }
 
+    /// A CA of the path has revoked a certificate of it.
+    fn revoked(detail: String) -> Self {
+        Self { progress: Progress::Revoked, reason: Refusal::Revoked, detail }
+    }
+
     /// A rule lists the peer and is bound to its CA, and still doesn't admit it.
     pub(super) fn of_rule(reason: Refusal, detail: impl Into<String>) -> Self {
         Self { progress: Progress::Listed, reason, detail: detail.into() }
@@ -111,6 +116,9 @@ enum Progress {
     OtherCa,
     /// A rule lists a name and is bound to the CA.
     Listed,
+    /// The same, and a certificate is revoked: that outweighs whatever another rule is in doubt
+    /// about.
+    Revoked,
 }
 
 /// Decides about a client whose path was verified.
@@ -358,10 +366,12 @@ fn check_revocation(case: &Case<'_>, now: UnixTime) -> Result<(), Objection> {
     };
     let profile = &case.rule.set.trust.name;
     Err(match problem {
-        Problem::Revoked { link, at, reason } => Objection::of_rule(
-            Refusal::Revoked,
-            format!("{} was revoked at {} ({})", which(link), rfc3339(at), reason.as_str()),
-        ),
+        Problem::Revoked { link, at, reason } => Objection::revoked(format!(
+            "{} was revoked at {} ({})",
+            which(link),
+            rfc3339(at),
+            reason.as_str()
+        )),
         Problem::Unknown { link, why } => Objection::of_rule(
             Refusal::RevocationUnknown,
             format!("whether {} is revoked isn't known in trust.{profile}: {why}", which(link)),
