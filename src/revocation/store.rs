@@ -20,6 +20,10 @@ use super::{
 /// of the profile that issues more of them has none of its own to spare.
 const MAX_ISSUERS: usize = 1024;
 
+/// Issuers of one name: so many signatures are verified, at most, to find whose a CRL is, and
+/// whoever learns of an issuer waits for them.
+const MAX_ISSUERS_OF_A_NAME: usize = 64;
+
 /// Distribution points that are remembered until somebody takes them.
 const MAX_WANTED: usize = 256;
 
@@ -113,6 +117,7 @@ impl Store {
         let mut issuer = match known.issuers.get(&id) {
             Some(issuer) => Issuer::clone(issuer),
             None if known.issuers.len() == MAX_ISSUERS => return id,
+            None if known.of_name(name).count() == MAX_ISSUERS_OF_A_NAME => return id,
             None => Issuer {
                 name: name.into(),
                 key: PublicKey::parse(spki),
@@ -253,7 +258,7 @@ impl Store {
                 "no more issuers are kept, and its own is none of them; the CAs of this profile \
                  have issued to too many others",
             ),
-            None => Err("its issuer isn't known"),
+            None => Err("its issuer isn't known, or too many other CAs have its name"),
         }
     }
 
@@ -306,6 +311,10 @@ impl Store {
 }
 
 impl Known {
+    fn of_name(&self, name: &[u8]) -> impl Iterator<Item = &Arc<Issuer>> {
+        self.issuers.values().filter(move |issuer| *issuer.name == *name)
+    }
+
     /// Puts a CRL where it belongs.
     fn place(&mut self, held: &Held, waiting: &mut WaitingRoom, now: UnixTime) -> Offered {
         let crl = &held.crl;

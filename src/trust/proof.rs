@@ -18,6 +18,7 @@ use super::{
 };
 use crate::{
     config::KeyPin,
+    name::PeerName,
     revocation::{IssuerId, Link},
 };
 
@@ -143,4 +144,19 @@ fn links(own: &Certificate<'_>, issuers: &[&Certificate<'_>], anchor: IssuerId) 
 pub(super) struct Proof {
     pub(super) identity: Identity,
     pub(super) path: PathFacts,
+}
+
+impl Proof {
+    /// Bytes that it takes for names and URIs, which the client's CA chooses: nearly all that is
+    /// large in a large one.
+    pub(super) fn text_bytes(&self) -> usize {
+        let names = self.identity.names().iter().map(|name| match name {
+            PeerName::Dns(name) | PeerName::DnsWildcard(name) => name.as_str().len(),
+            PeerName::Uri(uri) => uri.as_str().len(),
+            PeerName::Ip(_) => 0,
+        });
+        let points = self.path.links.iter().flat_map(|link| &link.distribution_points);
+        names.map(|bytes| size_of::<PeerName>() + bytes).sum::<usize>()
+            + points.map(|uri| size_of_val(uri) + uri.len()).sum::<usize>()
+    }
 }

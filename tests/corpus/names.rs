@@ -7,7 +7,7 @@ use super::{
         ACCESS_DENIED, BAD_CERTIFICATE, CERTIFICATE_UNKNOWN, FE01, Outcome::Admitted, Row, at,
         refused, row,
     },
-    world::{address, common_name, dns, good, uris},
+    world::{address, called, common_name, dns, good, uris},
 };
 
 /// Names, and who may vouch for them.
@@ -165,8 +165,13 @@ pub const NAMES: &[Row] = &[
     // Two partners on one listener.
     row(
         "a partner",
-        |w| w.fabrikam.client(dns(&["edge.fabrikam.test"])),
+        |w| w.fabrikam.client(called("Edge", &["edge.fabrikam.test"])),
         Admitted("edge.fabrikam.test"),
+    ),
+    row(
+        "our name as the common name beside a partner's",
+        |w| w.fabrikam.client(called("fe01.contoso.test", &["edge.fabrikam.test"])),
+        refused("name_not_allowed_for_ca", ACCESS_DENIED, "is a name of trust.contoso"),
     ),
     row(
         "our name from a partner's CA",

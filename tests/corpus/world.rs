@@ -421,6 +421,15 @@ pub fn common_name(name: &str) -> impl FnOnce(&mut CertificateParams) + use<> {
     }
 }
 
+/// With this common name, and these DNS names alone.
+pub fn called(common_name: &str, names: &[&str]) -> impl FnOnce(&mut CertificateParams) + use<> {
+    let (set_common_name, set_names) = (self::common_name(common_name), dns(names));
+    |params| {
+        set_common_name(params);
+        set_names(params);
+    }
+}
+
 /// For these purposes alone; for any, if there are none.
 pub fn purposes(purposes: Vec<ExtendedKeyUsagePurpose>) -> impl FnOnce(&mut CertificateParams) {
     |params| params.extended_key_usages = purposes

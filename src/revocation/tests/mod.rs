@@ -20,6 +20,9 @@ use super::*;
 const NOW: u64 = 1_893_456_000;
 const DAY: u64 = 86_400;
 
+/// What is said of a certificate whose issuer the store doesn't know.
+const UNKNOWN: &str = "its issuer isn't known, or too many other CAs have its name";
+
 fn at(seconds: u64) -> UnixTime {
     UnixTime::since_unix_epoch(Duration::from_secs(seconds))
 }

@@ -9,7 +9,7 @@ use aws_lc_rs::{
 use rustls_pki_types::{AlgorithmIdentifier, alg_id};
 
 use super::{
-    Ca, Crl, CrlError, CrlState, Draft, Link, Mode, Offered, Rules, Store, entry, is_good,
+    Ca, Crl, CrlError, CrlState, Draft, Link, Mode, Offered, Rules, Store, UNKNOWN, entry, is_good,
     is_revoked, offer, reason, required, sequence, standard, tlv, why_unknown,
 };
 use crate::revocation::{IssuerId, algorithms::ALGORITHMS};
@@ -71,7 +71,7 @@ fn two_cas_of_one_name_never_answer_for_each_other() {
     offer(&store, "second.crl", &second.crl(5, &[8]));
     first.learned_by(&store);
     assert!(is_revoked(&store, first.link(7)) && is_good(&store, first.link(8)));
-    assert_eq!(why_unknown(&store, second.link(8)), "its issuer isn't known");
+    assert_eq!(why_unknown(&store, second.link(8)), UNKNOWN);
     second.learned_by(&store);
     assert!(is_revoked(&store, second.link(8)) && is_good(&store, second.link(7)));
     assert!(is_revoked(&store, first.link(7)) && is_good(&store, first.link(8)));
@@ -90,7 +90,7 @@ fn a_crl_waits_for_its_issuer_and_is_used_when_it_gets_known() {
     assert!(why.contains("no CA named CN=Contoso Sub"), "{why}");
     assert!(matches!(offer(&store, "a.crl", &ca.crl(2, &[8])), Offered::Waiting { .. }));
     assert!(store.status().iter().all(|status| status.state == CrlState::Waiting));
-    assert_eq!(why_unknown(&store, ca.link(7)), "its issuer isn't known");
+    assert_eq!(why_unknown(&store, ca.link(7)), UNKNOWN);
     ca.learned_by(&store);
     assert!(is_good(&store, ca.link(7)) && is_revoked(&store, ca.link(8)), "the newer one");
     assert_eq!(store.status().len(), 1);
@@ -250,6 +250,22 @@ fn the_number_of_issuers_is_bounded_and_one_too_many_is_a_doubt() {
     let epoch = store.epoch();
     Ca::new("One More").learned_by(&store);
     assert_eq!(store.epoch(), epoch);
+}
+
+#[test]
+fn the_number_of_issuers_of_one_name_is_bounded_too() {
+    let store = required();
+    let keys: Vec<Ca> = (0..65).map(|_| Ca::new("Contoso Sub")).collect();
+    for ca in &keys {
+        ca.learned_by(&store);
+        offer(&store, "a.crl", &ca.crl(1, &[7]));
+    }
+    assert!(is_revoked(&store, keys[63].link(7)));
+    assert_eq!(why_unknown(&store, keys[64].link(7)), UNKNOWN);
+    let other = Ca::new("Contoso Sub 2");
+    other.learned_by(&store);
+    offer(&store, "a.crl", &other.crl(1, &[7]));
+    assert!(is_revoked(&store, other.link(7)));
 }
 
 #[test]
