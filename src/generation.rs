@@ -244,32 +244,55 @@ fn share(
 mod tests {
     use std::{fs, path::Path};
 
-    use super::*;
-    use crate::pki::{Authority, Spec, Validity};
+    use tempfile::TempDir;
 
-    fn write(folder: &Path, file: &str, ca: &str, shadow: &str) {
-        let text = format!(
-            "{shadow}\n[trust.contoso]\nca = [\"{ca}\"]\nnames = [\"*.contoso.test\"]\n\
-             revocation = \"off\"\n\
+    use super::*;
+    use crate::pki::{Authority, CrlSpec, Spec, Validity};
+
+    const VALIDITY: Duration = Duration::from_secs(3600);
+
+    /// A folder with a CA, our own certificate, and room for configurations.
+    fn folder() -> (TempDir, Authority) {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str| folder.path().join(name);
+        let validity = Validity::from_now(VALIDITY);
+        let ca = Authority::root(&Spec::new("Contoso Root", validity)).unwrap();
+        let own = ca.issue(&Spec::new("www", validity).dns("www.contoso.test").server()).unwrap();
+        own.write(&file("own.pem"), &file("own.key")).unwrap();
+        fs::write(file("ca.pem"), ca.pem()).unwrap();
+        (folder, ca)
+    }
+
+    fn text(ca: &str, revocation: &str) -> String {
+        format!(
+            "[trust.contoso]\nca = [\"{ca}\"]\nnames = [\"*.contoso.test\"]\n\
+             {revocation}\n\
              [peers.clients]\ntrust = \"contoso\"\nnames = [\"fe01.contoso.test\"]\n\
              [backends.app]\nservers = [\"127.0.0.1:1\"]\n\
              [[listener]]\nname = \"main\"\nlisten = [\"127.0.0.1:2\"]\npeers = [\"clients\"]\n\
              client_auth = \"required\"\nbackend = \"app\"\n\
              certificates = [{{ chain = \"own.pem\", key = \"own.key\" }}]\n"
-        );
-        fs::write(folder.join(file), text).unwrap();
+        )
+    }
+
+    /// What a configuration with this text is made to, after another generation.
+    fn make(folder: &Path, text: &str, old: Option<&Generation>) -> Generation {
+        let file = folder.join("countersign.toml");
+        fs::write(&file, text).unwrap();
+        let config = Config::load(&file).unwrap();
+        let (metrics, usage) = (Metrics::new().unwrap(), Usage::new());
+        let tickets = handshake::ticket_encryption().unwrap();
+        let before = crls::Before { stores: old.map(|old| &old.stores), copies: None };
+        Generation::new(1, config, &metrics, &tickets, &usage, before).unwrap()
     }
 
     /// Whether the candidate's profile, whose CA is that of the file, shares the serving one's
     /// store.
     fn is_shared(folder: &Path, ca: &str) -> bool {
-        write(folder, "candidate.toml", ca, "");
-        write(folder, "countersign.toml", "ca.pem", "shadow = \"candidate.toml\"");
-        let config = Config::load(&folder.join("countersign.toml")).unwrap();
-        let (metrics, usage) = (Metrics::new().unwrap(), Usage::new());
-        let tickets = handshake::ticket_encryption().unwrap();
-        let before = crls::Before::default();
-        let made = Generation::new(1, config, &metrics, &tickets, &usage, before).unwrap();
+        let off = "revocation = \"off\"";
+        fs::write(folder.join("candidate.toml"), text(ca, off)).unwrap();
+        let serving = format!("shadow = \"candidate.toml\"\n{}", text("ca.pem", off));
+        let made = make(folder, &serving, None);
         let ours = made.stores.get("contoso").unwrap();
         Arc::ptr_eq(ours, made.candidate_stores.get("contoso").unwrap())
     }
@@ -277,17 +300,36 @@ mod tests {
     /// A policy teaches the store whom its CAs are, and which of them may sign CRLs.
     #[test]
     fn a_candidate_with_other_cas_teaches_the_serving_profile_nothing() {
-        let folder = tempfile::tempdir().unwrap();
-        let validity = Validity::from_now(Duration::from_secs(3600));
-        let ca = Authority::root(&Spec::new("Contoso Root", validity)).unwrap();
-        let other = Authority::root(&Spec::new("Other Root", validity)).unwrap();
-        let own = ca.issue(&Spec::new("www", validity).dns("www.contoso.test").server()).unwrap();
-        let file = |name: &str| folder.path().join(name);
-        own.write(&file("own.pem"), &file("own.key")).unwrap();
-        fs::write(file("ca.pem"), ca.pem()).unwrap();
-        fs::write(file("renamed.pem"), ca.pem()).unwrap();
-        fs::write(file("other.pem"), other.pem()).unwrap();
+        let (folder, ca) = folder();
+        let other = Spec::new("Other Root", Validity::from_now(VALIDITY));
+        let other = Authority::root(&other).unwrap();
+        fs::write(folder.path().join("renamed.pem"), ca.pem()).unwrap();
+        fs::write(folder.path().join("other.pem"), other.pem()).unwrap();
         assert!(is_shared(folder.path(), "renamed.pem"));
         assert!(!is_shared(folder.path(), "other.pem"));
+    }
+
+    /// Who is connected doesn't show its intermediate CA again. The new profile's store has to know
+    /// it all the same, or its CRL would wait, and whoever it revokes go on.
+    #[test]
+    fn a_profile_that_is_renamed_still_knows_the_intermediate_cas_of_its_clients() {
+        let (folder, ca) = folder();
+        let validity = Validity::from_now(VALIDITY);
+        let sub = ca.intermediate(&Spec::new("Contoso Issuing", validity)).unwrap();
+        let client = Spec::new("fe01", validity).dns("fe01.contoso.test").client();
+        let client = sub.issue(&client).unwrap();
+        for (name, of) in [("ca.crl", &ca), ("sub.crl", &sub)] {
+            let crl = of.crl(&CrlSpec::from_now(1, VALIDITY)).unwrap();
+            fs::write(folder.path().join(name), crl.pem()).unwrap();
+        }
+        let text = text("ca.pem", "crl = [\"ca.crl\", \"sub.crl\"]");
+        let old = make(folder.path(), &text, None);
+        let permit = old.services[0].policy.decide(client.chain(), UnixTime::now()).unwrap();
+        let text = text
+            .replace("[trust.contoso]", "[trust.renamed]")
+            .replace("trust = \"contoso\"", "trust = \"renamed\"");
+        let new = make(folder.path(), &text, Some(&old));
+        let again = new.services[0].policy.decide_again(&permit, UnixTime::now());
+        assert_eq!(again.map(drop).map_err(|refused| refused.to_string()), Ok(()));
     }
 }

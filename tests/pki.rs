@@ -278,6 +278,14 @@ fn names_and_times_are_those_asked_for() {
     assert!(index.lines().nth(1).unwrap().contains("\tpeer\t2020-02-01T12:00:00Z\t-\t-\tfront\t"));
 }
 
+/// No certificate ends after the year 9999 (RFC 5280 §4.1.2.5).
+#[test]
+fn a_validity_that_no_certificate_can_have_is_refused() {
+    let scene = Scene::with_root();
+    let late = "issue ca a.contoso.test --not-before 9999-12-31T00:00:00Z";
+    scene.pki_fails(late, "it would end after the year 9999");
+}
+
 /// What a listener would refuse for its form isn't issued.
 #[test]
 fn names_that_no_listener_would_take_are_refused() {

@@ -277,7 +277,14 @@ impl IssueArgs {
         let now = OffsetDateTime::now_utc();
         let not_before = self.not_before.unwrap_or(now - CLOCK_SKEW);
         let days = self.days.unwrap_or(default_days);
-        let not_after = self.not_after.unwrap_or(not_before.max(now) + days * DAY);
+        let length = time::Duration::days(days.into());
+        let not_after = match self.not_after {
+            Some(end) => end,
+            None => not_before
+                .max(now)
+                .checked_add(length)
+                .ok_or("it would end after the year 9999: give fewer --days, or --not-after")?,
+        };
         if not_after < not_before {
             let (start, end) = (to_rfc3339(not_before), to_rfc3339(not_after));
             return Err(format!("it would end at {end}, before it starts at {start}").into());

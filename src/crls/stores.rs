@@ -14,7 +14,7 @@ use crate::{
     config::{
         Config, CrlFetch, CrlSource, Crls, HttpUrl, LoadedCrls, Revocation, Stamp, TrustProfile,
     },
-    revocation::{Mode, Offered, Store, Stores},
+    revocation::{IssuerId, Mode, Offered, Store, Stores},
 };
 
 /// What is known before a generation is made.
@@ -101,22 +101,33 @@ fn begin(profile: &TrustProfile, files: &BTreeMap<String, &Crls>, before: Before
         let is_point = *fetch == CrlFetch::DistributionPoints && HttpUrl::parse(source).is_ok();
         is_point || urls.contains(source) || files.contains_key(source)
     };
-    match before.stores.and_then(|stores| stores.get(&profile.name)) {
-        Some(old) => old.successor(*rules, is_source),
-        None => Store::new(*rules),
+    let Some(stores) = before.stores else { return Store::new(*rules) };
+    let old = stores.get(&profile.name);
+    let store = old.map_or_else(|| Store::new(*rules), |old| old.successor(*rules, is_source));
+    // A CA that came from another profile, or a profile that was renamed: clients that are
+    // connected don't show their intermediate CAs again, and still are to be looked up.
+    let cas = anchors(profile).map(|ca| IssuerId::of(ca.subject().as_raw(), ca.public_key().raw));
+    let cas: Vec<IssuerId> = cas.collect();
+    for (_, other) in stores.iter().filter(|(_, other)| cas.iter().any(|ca| other.knows(ca))) {
+        store.learn_from(other);
     }
+    store
 }
 
 /// The profile's own CAs are known from the start, so that their CRLs needn't wait.
 fn learn_anchors(store: &Store, profile: &TrustProfile) {
-    for ca in &profile.ca {
-        // Every anchor was parsed when it was loaded; one that isn't would leave its CRL waiting.
-        let Ok((_, certificate)) = X509Certificate::from_der(&ca.der) else { continue };
+    for certificate in anchors(profile) {
         let usage = certificate.key_usage().ok().flatten();
         let may_sign_crls = usage.is_none_or(|usage| usage.value.crl_sign());
         let (name, spki) = (certificate.subject().as_raw(), certificate.public_key().raw);
         store.learn(name, spki, may_sign_crls);
     }
+}
+
+/// Every anchor was parsed when it was loaded; one that isn't would leave its CRL waiting.
+fn anchors(profile: &TrustProfile) -> impl Iterator<Item = X509Certificate<'_>> {
+    let parse = |ca| X509Certificate::from_der(ca).ok().map(|(_, certificate)| certificate);
+    profile.ca.iter().filter_map(move |ca| parse(&ca.der))
 }
 
 /// What an operator should know of a CRL from a file.

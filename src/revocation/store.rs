@@ -88,6 +88,25 @@ impl Store {
         }
     }
 
+    /// Whether it knows that CA.
+    pub fn knows(&self, issuer: &IssuerId) -> bool {
+        self.known.load().issuers.contains_key(issuer)
+    }
+
+    /// Gets to know the CAs that `other` knows, as far as there is room; their CRLs not.
+    pub fn learn_from(&self, other: &Self) {
+        let mut waiting = lock(&self.waiting);
+        let mut known = Known::clone(&self.known.load());
+        for (id, theirs) in &other.known.load().issuers {
+            if known.issuers.len() < MAX_ISSUERS && !known.issuers.contains_key(id) {
+                let mut issuer = Issuer { shelf: Shelf::default(), ..Issuer::clone(theirs) };
+                issuer.adopt(&mut waiting);
+                known.issuers.insert(*id, Arc::new(issuer));
+            }
+        }
+        self.publish(known);
+    }
+
     /// The rules by which it answers.
     pub fn rules(&self) -> &Rules {
         &self.rules

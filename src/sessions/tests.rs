@@ -336,7 +336,7 @@ fn connections_of_a_listener_that_comes_back_are_held_to_its_new_terms() {
         let terms = world.terms("client_auth = \"optional\"\nenforce = \"log\"");
         world.apply(&terms);
         let registration = world.anonymous(&terms);
-        world.sessions.apply([("other".into(), terms.clone())]);
+        world.sessions.apply([("other".into(), terms)]);
         world.work();
         assert_eq!(registration.session().ended(), None);
         assert_eq!(world.count("sessions_tolerated_total", "listener_removed"), 1);
