@@ -12,6 +12,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     path::Path,
+    process::Command,
 };
 
 use countersign::{
@@ -408,6 +409,26 @@ fn every_dependency_is_explained_and_used() {
         }
     }
     assert_eq!(explained, BTreeSet::new(), "explained, but no dependency");
+}
+
+/// A patch that doesn't fit any more would seed nothing.
+#[test]
+fn every_seeded_bug_fits_the_code() {
+    let patches: Vec<_> = fs::read_dir(root().join("tests/seeded_bugs"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    assert!(patches.len() > 30, "{}", patches.len());
+    for patch in patches {
+        let applied = Command::new("git")
+            .args(["apply", "--check"])
+            .arg(&patch)
+            .current_dir(root())
+            .output()
+            .unwrap();
+        let errors = String::from_utf8_lossy(&applied.stderr);
+        assert!(applied.status.success(), "{}: {errors}", patch.display());
+    }
 }
 
 #[test]
