@@ -41,7 +41,7 @@ pub(super) struct Copy {
 pub struct Copies(pub(super) BTreeMap<HttpUrl, Copy>);
 
 impl Copies {
-    /// Reads all that is in `folder`, [`MAX_URLS`] at most. What can't be used is left out and
+    /// Reads all that is in `folder`, `MAX_URLS` at most. What can't be used is left out and
     /// logged; what has long ended is removed.
     pub fn read(folder: &Path, disk: &Disk, now: UnixTime) -> Self {
         let mut copies = Self::default();
