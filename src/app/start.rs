@@ -328,7 +328,7 @@ pub(super) fn crl_targets(generation: &Generation, metrics: &Metrics) -> Targets
 fn crl_copies(config: &Config, disk: &Disk) -> Copies {
     let fetches = config.trust.values().any(|profile| profile.revocation.fetch != CrlFetch::Off);
     match config.crl_fetching.state_dir.clone().or_else(state_dir) {
-        Some(folder) if fetches => Copies::read(&folder, disk, UnixTime::now()),
+        Some(folder) if fetches => Copies::read_and_tidy(&folder, disk, UnixTime::now()),
         None if fetches => {
             let remedy = "set revocation.state_dir, or StateDirectory= of the unit";
             tracing::warn!("fetched CRLs don't outlive a restart: {remedy}");

@@ -2,12 +2,13 @@
 
 use std::{path::Path, process::ExitCode};
 
+use rustls_pki_types::UnixTime;
 use time::OffsetDateTime;
 
 use super::outcome;
 use crate::{
-    config::{Config, CrlFetch},
-    crls,
+    config::{Config, CrlFetch, Disk},
+    crls::{self, Copies},
     generation::Generation,
     handshake,
     metrics::Metrics,
@@ -21,11 +22,15 @@ pub(super) fn main(path: &Path) -> ExitCode {
 }
 
 fn check(path: &Path) -> Result<(), Box<dyn std::error::Error>> {
-    let config = Config::load(path)?;
+    let disk = Disk::default();
+    let config = Config::load_from(path, &disk)?;
     let summary = config.summary();
     // Also what is only made for serving must be makeable.
     let (metrics, tickets) = (Metrics::new()?, handshake::ticket_encryption()?);
-    let before = crls::Before::default();
+    // What the service has fetched and keeps; nothing is fetched here.
+    let kept = config.crl_fetching.state_dir.as_deref();
+    let kept = kept.map(|folder| Copies::read(folder, &disk, UnixTime::now()));
+    let before = crls::Before { stores: None, copies: kept.as_ref() };
     let generation = Generation::new(1, config, &metrics, &tickets, &Usage::new(), before)?;
     print!("{summary}{}", crls(&generation));
     for warning in &generation.config.warnings {
@@ -34,7 +39,7 @@ fn check(path: &Path) -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// The CRLs of each profile that checks revocation; what is fetched isn't there yet.
+/// The CRLs of each profile that checks revocation; of what is fetched, the copies that are kept.
 fn crls(generation: &Generation) -> String {
     let mut text = String::new();
     for profile in generation.config.trust.values() {

@@ -11,7 +11,7 @@ use std::{
     fs::{self, File},
     io::{self, Write},
     os::unix::fs::OpenOptionsExt,
-    path::{Path, PathBuf},
+    path::Path,
     sync::Arc,
     time::Duration,
 };
@@ -41,9 +41,19 @@ pub(super) struct Copy {
 pub struct Copies(pub(super) BTreeMap<HttpUrl, Copy>);
 
 impl Copies {
-    /// Reads all that is in `folder`, `MAX_URLS` at most. What can't be used is left out and
-    /// logged; what has long ended is removed.
+    /// Reads all that is in `folder`, `MAX_URLS` at most, and leaves it as it is. What can't be used
+    /// is left out and logged; what has long ended is left out.
     pub fn read(folder: &Path, disk: &Disk, now: UnixTime) -> Self {
+        Self::visit(folder, disk, now, |_| {})
+    }
+
+    /// Reads it for the service, which owns it: what has long ended, and what was never finished,
+    /// is removed.
+    pub fn read_and_tidy(folder: &Path, disk: &Disk, now: UnixTime) -> Self {
+        Self::visit(folder, disk, now, remove)
+    }
+
+    fn visit(folder: &Path, disk: &Disk, now: UnixTime, useless: impl Fn(&Path)) -> Self {
         let mut copies = Self::default();
         let files = match fs::read_dir(folder) {
             Ok(files) => files,
@@ -57,13 +67,16 @@ impl Copies {
             let ending = file.extension().and_then(|ending| ending.to_str());
             if is_left_over(&file) {
                 // The process ended while it wrote it.
-                let _ = fs::remove_file(&file);
+                useless(&file);
             }
             if ending != Some("url") || copies.0.len() == MAX_URLS {
                 continue;
             }
             match read_copy(&file, disk) {
-                Ok((_, copy)) if is_long_over(&copy.crls, now) => remove(&file),
+                Ok((_, copy)) if is_long_over(&copy.crls, now) => {
+                    useless(&file.with_extension("crl"));
+                    useless(&file);
+                }
                 Ok((url, copy)) => drop(copies.0.insert(url, copy)),
                 Err(problem) => {
                     let file = file.display();
@@ -158,13 +171,10 @@ fn is_long_over(crls: &Crls, now: UnixTime) -> bool {
     crls.iter().all(|crl| over(crl.next_update()))
 }
 
-fn remove(url_file: &Path) {
-    let files: [PathBuf; 2] = [url_file.with_extension("crl"), url_file.to_owned()];
-    for file in files {
-        if let Err(error) = fs::remove_file(&file) {
-            let file = file.display();
-            tracing::warn!(%file, %error, "an old copy of a fetched CRL can't be removed");
-        }
+fn remove(file: &Path) {
+    if let Err(error) = fs::remove_file(file) {
+        let file = file.display();
+        tracing::warn!(%file, %error, "an old copy of a fetched CRL can't be removed");
     }
 }
 
@@ -231,8 +241,13 @@ mod tests {
         for name in [&*left, "notes.tmp", "other.crl.tmp"] {
             fs::write(folder.path().join(name), b"half of it").unwrap();
         }
-        let copies = Copies::read(folder.path(), &Disk::default(), UnixTime::now());
-        assert_eq!(copies.0.keys().collect::<Vec<_>>(), [&url("good")]);
+        let read = |read: fn(&Path, &Disk, UnixTime) -> Copies| {
+            let copies = read(folder.path(), &Disk::default(), UnixTime::now());
+            assert_eq!(copies.0.keys().collect::<Vec<_>>(), [&url("good")]);
+        };
+        read(Copies::read);
+        assert!(folder.path().join(&left).exists(), "who only reads removes nothing");
+        read(Copies::read_and_tidy);
         assert!(!folder.path().join(left).exists());
         let others = ["notes.tmp", "other.crl.tmp"];
         assert!(others.iter().all(|name| folder.path().join(name).exists()), "they aren't ours");
@@ -246,10 +261,12 @@ mod tests {
         let after = |days: u32| {
             UnixTime::since_unix_epoch(Duration::from_secs(UnixTime::now().as_secs()) + DAY * days)
         };
-        let read = |now| Copies::read(folder.path(), &Disk::default(), now).0.len();
-        assert_eq!(read(after(30)), 1);
-        assert_eq!(read(after(32)), 0);
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+        let (disk, left) = (Disk::default(), || fs::read_dir(folder.path()).unwrap().count());
+        assert_eq!(Copies::read_and_tidy(folder.path(), &disk, after(30)).0.len(), 1);
+        assert_eq!(Copies::read(folder.path(), &disk, after(32)).0.len(), 0);
+        assert_eq!(left(), 2, "who only reads removes nothing");
+        assert_eq!(Copies::read_and_tidy(folder.path(), &disk, after(32)).0.len(), 0);
+        assert_eq!(left(), 0);
     }
 
     #[test]
