@@ -231,13 +231,15 @@ fn share(
 ) -> Stores {
     let shared = |name: &Arc<str>| {
         let (theirs, ours) = (candidate.trust.get(name)?, serving.get(name)?);
-        let cas = |profile: &TrustProfile| profile.ca.iter().map(|ca| ca.der.clone()).collect();
-        let (their_cas, our_cas): (HashSet<_>, HashSet<_>) = (cas(theirs), cas(ours));
-        let is_same = theirs.revocation == ours.revocation && their_cas == our_cas;
+        let is_same = theirs.revocation == ours.revocation && cas_of(theirs) == cas_of(ours);
         is_same.then(|| stores.get(name)).flatten()
     };
     let choose = |(name, store)| (Arc::clone(name), Arc::clone(shared(name).unwrap_or(store)));
     own.iter().map(choose).collect::<BTreeMap<_, _>>().into()
+}
+
+fn cas_of(profile: &TrustProfile) -> HashSet<&[u8]> {
+    profile.ca.iter().map(|ca| &*ca.der).collect()
 }
 
 #[cfg(test)]

@@ -2,17 +2,12 @@
 
 use std::{path::Path, process::ExitCode};
 
-use rustls_pki_types::UnixTime;
 use time::OffsetDateTime;
 
 use super::outcome;
 use crate::{
-    config::{Config, CrlFetch, Disk},
-    crls::{self, Copies},
+    config::CrlFetch,
     generation::Generation,
-    handshake,
-    metrics::Metrics,
-    quota::Usage,
     revocation::{CrlState, CrlStatus, Mode},
 };
 
@@ -22,17 +17,9 @@ pub(super) fn main(path: &Path) -> ExitCode {
 }
 
 fn check(path: &Path) -> Result<(), Box<dyn std::error::Error>> {
-    let disk = Disk::default();
-    let config = Config::load_from(path, &disk)?;
-    let summary = config.summary();
     // Also what is only made for serving must be makeable.
-    let (metrics, tickets) = (Metrics::new()?, handshake::ticket_encryption()?);
-    // What the service has fetched and keeps; nothing is fetched here.
-    let kept = config.crl_fetching.state_dir.as_deref();
-    let kept = kept.map(|folder| Copies::read(folder, &disk, UnixTime::now()));
-    let before = crls::Before { stores: None, copies: kept.as_ref() };
-    let generation = Generation::new(1, config, &metrics, &tickets, &Usage::new(), before)?;
-    print!("{summary}{}", crls(&generation));
+    let generation = super::generation(path)?;
+    print!("{}{}", generation.config.summary(), crls(&generation));
     for warning in &generation.config.warnings {
         eprintln!("warning: {warning}");
     }

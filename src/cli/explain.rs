@@ -11,15 +11,7 @@ use clap::Args;
 use rustls_pki_types::{DnsName, UnixTime};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use crate::{
-    config::{Config, Disk},
-    crls::{self, Copies},
-    explain::{Answer, Marks, Question, explain, read_chain},
-    generation::Generation,
-    handshake,
-    metrics::Metrics,
-    quota::Usage,
-};
+use crate::explain::{Answer, Marks, Question, explain, read_chain};
 
 /// The exit code of a refusal.
 const REFUSED: u8 = 3;
@@ -66,14 +58,7 @@ pub(super) fn main(arguments: &ExplainArgs) -> ExitCode {
 }
 
 fn answer(arguments: &ExplainArgs) -> Result<Answer, Box<dyn std::error::Error>> {
-    let disk = Disk::default();
-    let config = Config::load_from(&arguments.config, &disk)?;
-    // What the service has fetched and keeps; nothing is fetched here.
-    let kept = config.crl_fetching.state_dir.as_deref();
-    let kept = kept.map(|folder| Copies::read(folder, &disk, UnixTime::now()));
-    let before = crls::Before { stores: None, copies: kept.as_ref() };
-    let (metrics, tickets) = (Metrics::new()?, handshake::ticket_encryption()?);
-    let generation = Generation::new(1, config, &metrics, &tickets, &Usage::new(), before)?;
+    let generation = super::generation(&arguments.config)?;
     let chain = match &arguments.cert {
         Some(file) => read_chain(file)?,
         None => Vec::new(),

@@ -12,8 +12,17 @@ use std::{
 };
 
 use clap::{Parser, Subcommand};
+use rustls_pki_types::UnixTime;
 
-use crate::{app, load};
+use crate::{
+    app,
+    config::{Config, Disk},
+    crls::{self, Copies},
+    generation::Generation,
+    handshake, load,
+    metrics::Metrics,
+    quota::Usage,
+};
 
 /// Mutual-TLS termination for dedicated Linux hosts.
 #[derive(Debug, Parser)]
@@ -72,6 +81,18 @@ pub fn main() -> ExitCode {
 
 fn run(config: &Path) -> ExitCode {
     outcome(app::run(config, |_| {}))
+}
+
+/// What `run` would serve, for a command that only looks at it. Of what the service has fetched it
+/// has the copies that are kept; nothing is fetched here.
+fn generation(path: &Path) -> Result<Generation, Box<dyn std::error::Error>> {
+    let disk = Disk::default();
+    let config = Config::load_from(path, &disk)?;
+    let kept = config.crl_fetching.state_dir.as_deref();
+    let kept = kept.map(|folder| Copies::read(folder, &disk, UnixTime::now()));
+    let before = crls::Before { stores: None, copies: kept.as_ref() };
+    let (metrics, tickets) = (Metrics::new()?, handshake::ticket_encryption()?);
+    Ok(Generation::new(1, config, &metrics, &tickets, &Usage::new(), before)?)
 }
 
 /// Errors go to standard error, each on its own line.

@@ -17,6 +17,7 @@ use std::{
 };
 
 use aws_lc_rs::digest::{SHA256, digest};
+use data_encoding::HEXLOWER;
 use rustls_pki_types::UnixTime;
 
 use super::schedule::MAX_URLS;
@@ -130,8 +131,7 @@ pub(super) fn write(
 }
 
 fn file_name(url: &HttpUrl) -> String {
-    let hash = digest(&SHA256, url.as_str().as_bytes());
-    hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    HEXLOWER.encode(digest(&SHA256, url.as_str().as_bytes()).as_ref())
 }
 
 /// Whether a file is one of ours that was never finished; the folder may have others.

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use data_encoding::HEXLOWER;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use super::Reason;
@@ -166,10 +167,7 @@ fn field(text: &str) -> String {
 
 /// A serial number as people write it: hexadecimal digits in lower case.
 pub fn to_hex(octets: &[u8]) -> String {
-    octets.iter().fold(String::new(), |mut text, octet| {
-        let _ = write!(text, "{octet:02x}");
-        text
-    })
+    HEXLOWER.encode(octets)
 }
 
 /// What [`to_hex`] wrote, in upper case too, with a colon between octets or without, and with an

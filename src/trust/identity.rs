@@ -1,6 +1,7 @@
 //! Who a certificate says it is for.
 
 use aws_lc_rs::digest;
+use data_encoding::HEXUPPER;
 use rustls_pki_types::CertificateDer;
 
 use super::{KeyAlgorithm, MalformedCertificate, certificate::Certificate, dn};
@@ -155,6 +156,6 @@ pub(super) fn hex(serial: &[u8]) -> String {
     let start = serial.iter().position(|&byte| byte != 0).unwrap_or(serial.len());
     match &serial[start..] {
         [] => "00".to_owned(),
-        significant => significant.iter().map(|byte| format!("{byte:02X}")).collect(),
+        significant => HEXUPPER.encode(significant),
     }
 }

@@ -173,7 +173,7 @@ fn look_at(rule: &Rule, anchor: &Anchor) -> Step {
     Step::Rule {
         peers: rule.set.name.to_string(),
         profile: rule.set.trust.name.to_string(),
-        bound: anchor.bindings.iter().any(|binding| binding.is_for(rule)),
+        bound: anchor.is_bound_to(rule),
     }
 }
 
