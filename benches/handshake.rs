@@ -78,7 +78,14 @@ backend = "app"
         let listener = &config.listeners[0];
         let stores = Stores::off(config.trust.keys());
         let policy = Arc::new(Policy::new(listener.client_auth, &listener.peers, &stores).unwrap());
-        let server = server_config(listener, &policy, &ticket_encryption().unwrap()).unwrap();
+        let server = server_config(
+            listener,
+            &policy,
+            None,
+            &ticket_encryption().unwrap(),
+            config.limits.max_session_age,
+        )
+        .unwrap();
         Self { ca, client, server }
     }
 

@@ -8,7 +8,11 @@ mod tests;
 
 use std::{
     path::{Path, PathBuf},
-    sync::{Arc, atomic::Ordering, mpsc},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
     time::{Duration, Instant, SystemTime},
 };
 
@@ -19,7 +23,8 @@ pub use start::StartError;
 
 use crate::{
     admin::Snapshot,
-    config::Config,
+    config::{Config, Disk},
+    crls::Crls,
     crypto::Engine,
     generation::Generation,
     metrics::ReloadResult,
@@ -54,6 +59,10 @@ pub struct App {
     events: mpsc::Receiver<Serves>,
     signals: mpsc::Receiver<Signal>,
     descriptors: u64,
+    disk: Disk,
+    crls: Crls,
+    /// Set by the thread of the CRLs when answers about certificates may have changed.
+    crls_changed: Arc<AtomicBool>,
 }
 
 /// Serves the configuration at `path` until it is told to end; `ready` is called once, when
@@ -63,9 +72,10 @@ pub struct App {
 /// Whatever keeps it from serving, before anything is served; [`StartError::WorkerLost`] when a
 /// worker died on the way.
 pub fn run(path: &Path, ready: impl FnOnce(&Config)) -> Result<(), StartError> {
-    let config = Config::load(path)?;
+    let disk = Disk::default();
+    let config = Config::load_from(path, &disk)?;
     let _log = crate::logging::start(&config.log);
-    let mut app = App::start(path, config)?;
+    let mut app = App::start(path, config, disk)?;
     notify(&[NotifyState::Ready]);
     for warning in &app.generation.config.warnings {
         tracing::warn!("{warning}");
@@ -107,7 +117,10 @@ impl App {
                     self.reload()?;
                 }
                 Ok(Signal::End) | Err(mpsc::RecvTimeoutError::Disconnected) => return Ok(()),
-                Err(mpsc::RecvTimeoutError::Timeout) => {}
+                Ok(Signal::Wake) | Err(mpsc::RecvTimeoutError::Timeout) => {}
+            }
+            if self.crls_changed.swap(false, Ordering::Relaxed) {
+                self.recheck();
             }
             if let Some(worker) = self.workers.iter().find(|worker| worker.has_ended()) {
                 return Err(StartError::WorkerLost { cpu: worker.cpu });
@@ -121,6 +134,12 @@ impl App {
                 self_test = Instant::now() + SELF_TEST_EVERY;
             }
         }
+    }
+
+    /// CRLs have changed: what was admitted under the old ones may have been revoked.
+    fn recheck(&self) {
+        tracing::debug!("CRLs have changed");
+        self.tell_all(|| Command::Recheck);
     }
 
     /// Takes the signals that wait: the reload that is about to begin answers all that asked for

@@ -16,7 +16,7 @@ use crate::{
     record::RecordLayer,
     relay::{self, Outcome, Relay, Start},
     ring::{Accepted, Io, Socket},
-    sessions::{Phase, Registration},
+    sessions::{self, NotAdmitted, Phase, Registration},
     trust::{Permit, Refusal, Refused},
     worker::Worker,
 };
@@ -103,12 +103,22 @@ async fn open(
     admission: Admission,
 ) -> Result<Box<Open>, Box<Ended>> {
     let Accepted { socket: client, peer } = accepted;
-    let registration = worker.sessions.open(client.clone(), service.limits);
+    let registration =
+        worker
+            .sessions
+            .open(client.clone(), service.limits, &service.config.name, || service.terms());
     let journal = Journal::open(worker.next_connection_id(), peer, service.config.clone());
     service.metrics.opened();
     let mut story = Story::new(service, journal, admission);
     let service = story.service.clone();
-    let shaken = handshake::perform(&client, &service.tls, &service.policy).await;
+    let confirm = |permit| {
+        registration.admit(&service.policy, permit).map_err(|why| match why {
+            NotAdmitted::Refused(refused) => Some(refused),
+            NotAdmitted::Ended => None,
+        })
+    };
+    let shadow = service.shadow.as_deref();
+    let shaken = handshake::perform(&client, &service.tls, &service.policy, shadow, confirm).await;
     story.admission.handshake_ended();
     let verification = match &shaken {
         Ok(established) => established.verification,
@@ -117,7 +127,8 @@ async fn open(
     if let Some(outcome) = verification {
         worker.process.metrics.verified(outcome);
     }
-    match shaken.and_then(|established| take_share(&mut story, &client, established)) {
+    let share = |established| take_share(&mut story, &client, &registration, established);
+    match shaken.and_then(share) {
         Ok(established) => {
             count_success(&service, &established, story.journal.elapsed());
             connect(worker, story, client, peer, established, registration).await
@@ -134,10 +145,11 @@ async fn open(
 fn take_share(
     story: &mut Story,
     client: &Socket,
+    registration: &Registration,
     established: Established,
 ) -> Result<Established, Failure> {
     let Some(peer) = established.permit.peer() else { return Ok(established) };
-    match story.service.quotas.take(peer.peer_set()) {
+    match registration.share(peer.peer_set()) {
         Ok(share) => {
             story.share = Some(share);
             Ok(established)
@@ -184,7 +196,7 @@ async fn connect(
     story.journal.note_success(agreed, server_name, permit);
     let Established { unread, ticket, .. } = established;
     match dialled {
-        Ok(backend) => {
+        Ok(backend) if registration.session().ended().is_none() => {
             registration.enter(Phase::Relay);
             let start = Start { preface, unread, ticket };
             let metrics = story.service.metrics.clone();
@@ -192,20 +204,22 @@ async fn connect(
             let relay = Relay::new((client, backend), record, start, pool, metrics, registration);
             Ok(Box::new(Open { relay, story }))
         }
-        Err(unreachable) => {
-            let outcome = match registration.session().ended() {
-                Some(cause) => nothing_relayed(cause, None),
-                None => {
+        undone => {
+            let session = registration.session();
+            if let Ok(backend) = &undone {
+                backend.reset_on_close();
+            }
+            let outcome = match (session.ended(), undone.err()) {
+                (Some(cause), _) => nothing_relayed(cause, session.take_loss()),
+                (None, why) => {
                     let backend = &*story.service.backend.config.name;
-                    tracing::warn!(
-                        backend,
-                        "no server of the backend can be reached: {unreachable}"
-                    );
-                    let detail = format!("backend {backend}: {unreachable}");
+                    let why = why.map(|unreachable| unreachable.to_string()).unwrap_or_default();
+                    tracing::warn!(backend, "no server of the backend can be reached: {why}");
+                    let detail = format!("backend {backend}: {why}");
                     nothing_relayed(CloseCause::BackendUnreachable, Some(detail))
                 }
             };
-            say_close_notify(&worker, &client, record, ticket, &registration).await;
+            say_last(&worker, &client, record, ticket, &registration).await;
             Err(Box::new(Ended { story, outcome }))
         }
     }
@@ -227,10 +241,13 @@ fn count_failure(
     registration: &Registration,
     journal: &mut Journal,
 ) -> CloseCause {
-    let result = match registration.session().ended() {
-        Some(CloseCause::HandshakeFailed) => HandshakeResult::TimedOut,
-        Some(CloseCause::Drained) => HandshakeResult::Shutdown,
-        _ => failure.result,
+    let (result, cause) = match registration.session().ended() {
+        Some(cause @ CloseCause::HandshakeFailed) => (HandshakeResult::TimedOut, cause),
+        Some(cause @ (CloseCause::Drained | CloseCause::ListenerRemoved)) => {
+            (HandshakeResult::Shutdown, cause)
+        }
+        _ if failure.result == HandshakeResult::Refused => (failure.result, CloseCause::Refused),
+        _ => (failure.result, CloseCause::HandshakeFailed),
     };
     service.metrics.handshake(result, failure.facts.kind, failure.facts.version);
     if let Some(outcome) = failure.facts.resumption {
@@ -242,26 +259,23 @@ fn count_failure(
     if result == HandshakeResult::Internal {
         tracing::error!(listener = &*service.config.name, detail = failure.detail, "our own fault");
     }
-    let cause = match result {
-        HandshakeResult::Refused => CloseCause::Refused,
-        HandshakeResult::Shutdown => CloseCause::Drained,
-        _ => CloseCause::HandshakeFailed,
-    };
     journal.note_failure(result, failure);
     cause
 }
 
-/// Ends the client's connection in order, before any data.
-async fn say_close_notify(
+/// Ends the client's connection before any data: in order, or with the alert of what it lost.
+async fn say_last(
     worker: &Worker,
     client: &Rc<Socket>,
     mut record: RecordLayer,
     mut last: Vec<u8>,
     registration: &Registration,
 ) {
-    if record.write_close_notify(&mut last).is_ok()
-        && matches!(client.try_write(&last), Ok(Io::Bytes(_)))
-    {
+    let written = match registration.session().ended().and_then(sessions::alert) {
+        Some(alert) => record.write_fatal_alert(alert, &mut last),
+        None => record.write_close_notify(&mut last),
+    };
+    if written.is_ok() && matches!(client.try_write(&last), Ok(Io::Bytes(_))) {
         relay::linger(client, &worker.pool, registration).await;
     }
 }

@@ -7,16 +7,18 @@
 //! drain. What a configuration becomes is a [`generation`]. Each [`worker`] is one pinned thread
 //! with one io_uring (behind [`ring`], the only module that names it) and its own listening
 //! sockets ([`listener`]). A [`connection`] is the story of one client: [`handshake`] with
-//! rustls, the pure decision of [`trust`] about who it is (with the CRLs of [`revocation`]), a
-//! dial of its [`backend`] (which takes the [`trust::Permit`]), and the [`relay`], whose bytes
-//! pass through our own [`record`] layer. [`quota`] holds each peer set to its limits,
-//! [`sessions`] knows every live connection and ends those whose time is up, [`crypto`] computes
-//! several operations of handshakes at a time.
+//! rustls, the pure decision of [`trust`] about who it is (with the CRLs of [`revocation`]; and,
+//! in its [`shadow`], what another configuration would say), a dial of its [`backend`] (which
+//! takes the [`trust::Permit`]), and the [`relay`], whose bytes pass through our own [`record`]
+//! layer. [`quota`] holds each peer set to its limits, and [`sessions`] knows every live
+//! connection and ends those whose time is up. [`crls`] fetches and watches what is revoked, and
+//! [`crypto`] computes several operations of handshakes at a time.
 //! [`metrics`], the [`journal`] and [`admin`] tell the operator what happened.
 //!
 //! Imports point one way along this list; the stages (handshake, trust, backend, relay) never
 //! import each other's insides, values pass through [`connection`].
 //!
+//! [`explain`] says why a client would be admitted or refused, by the code that does it.
 //! [`demo`] and [`load`] are for trying and for measuring; [`pki`] makes their certificates.
 
 pub mod admin;
@@ -25,8 +27,10 @@ pub mod backend;
 pub mod cli;
 pub mod config;
 pub mod connection;
+pub mod crls;
 pub mod crypto;
 pub mod demo;
+pub mod explain;
 pub mod generation;
 pub mod handshake;
 pub mod journal;
@@ -44,6 +48,7 @@ pub mod relay;
 pub mod revocation;
 pub mod ring;
 pub mod sessions;
+pub mod shadow;
 pub mod sys;
 pub mod trust;
 pub mod worker;

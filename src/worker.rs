@@ -19,7 +19,7 @@ use crate::{
     metrics::{CloseCause, WorkerMetrics},
     process::Process,
     ring::{self, Pool, PoolLimits},
-    sessions::{Sessions, TICK},
+    sessions::{PAUSE, Sessions, Swept, TICK},
     sys,
 };
 
@@ -36,6 +36,9 @@ pub enum Command {
         /// This worker's sockets for those addresses that it doesn't listen on yet.
         bound: HashMap<SocketAddr, TcpListener>,
     },
+    /// Decide about every live connection again: whether certificates are revoked may have
+    /// changed.
+    Recheck,
     /// Stop accepting; end when the last connection has.
     Drain,
     /// The time for draining is over: end the connections.
@@ -161,6 +164,7 @@ impl Life {
                 biased;
                 command = commands.recv() => match command {
                     Some(Command::Apply { generation, bound }) => self.apply(&generation, bound),
+                    Some(Command::Recheck) => self.worker.sessions.recheck(),
                     Some(Command::Drain) => {
                         draining = true;
                         self.listening.borrow_mut().clear();
@@ -170,10 +174,14 @@ impl Life {
                 },
                 _ = clock.tick() => {
                     self.worker.sessions.tick();
+                    self.enforce();
                     ticks = ticks.wrapping_add(1);
                     if ticks.is_multiple_of(TICKS_A_READING) {
                         self.metrics.busy(sys::thread_cpu_time());
                     }
+                }
+                () = tokio::time::sleep(PAUSE), if self.worker.sessions.has_work() => {
+                    self.enforce();
                 }
             }
             let accepting = self.worker.accepting.get() > 0;
@@ -184,8 +192,22 @@ impl Life {
         }
     }
 
+    /// Ends connections whose time is up, and decides again about others: a turn of it.
+    fn enforce(&self) {
+        if let Some(Swept { looked_at, ended }) = self.worker.sessions.work()
+            && ended > 0
+        {
+            let worker = self.worker.cpu;
+            tracing::info!(worker, looked_at, ended, "live connections lost their authorisation");
+        }
+    }
+
     /// Serves `generation`: sockets that stay get its services, others are closed or opened.
     fn apply(&self, generation: &Generation, mut bound: HashMap<SocketAddr, TcpListener>) {
+        let services = generation.services.iter();
+        // First, so that no connection of the new generation is held to the old one.
+        let terms = services.map(|service| (service.config.name.clone(), service.terms()));
+        self.worker.sessions.apply(terms);
         let mut listening = self.listening.borrow_mut();
         let mut next = HashMap::new();
         for service in &generation.services {

@@ -12,6 +12,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     path::Path,
+    process::Command,
 };
 
 use countersign::{
@@ -37,16 +38,22 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "app",
             "config",
             "crypto",
+            "crls",
             "demo",
+            "explain",
             "generation",
             "handshake",
             "load",
             "metrics",
+            "name",
+            "pki",
             "quota",
+            "revocation",
             "ring",
             "sys",
         ],
     ),
+    ("explain", &["config", "generation", "handshake", "trust"]),
     ("load", &[]),
     ("demo", &["pki", "proxy"]),
     ("pki", &[]),
@@ -56,6 +63,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "admin",
             "config",
             "crypto",
+            "crls",
             "generation",
             "handshake",
             "listener",
@@ -97,17 +105,30 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("journal", &["config", "handshake", "metrics", "relay", "trust"]),
     (
         "generation",
-        &["backend", "config", "handshake", "metrics", "quota", "revocation", "sessions", "trust"],
+        &[
+            "backend",
+            "config",
+            "crls",
+            "handshake",
+            "metrics",
+            "quota",
+            "revocation",
+            "sessions",
+            "shadow",
+            "trust",
+        ],
     ),
+    ("crls", &["config", "metrics", "revocation"]),
     // The stages, which know of each other only what lib.rs says.
-    ("handshake", &["config", "crypto", "metrics", "record", "ring", "trust"]),
+    ("handshake", &["config", "crypto", "metrics", "record", "ring", "shadow", "trust"]),
+    ("shadow", &["config", "metrics", "trust"]),
     ("backend", &["config", "metrics", "ring", "sessions", "trust"]),
     ("relay", &["metrics", "record", "ring", "sessions"]),
+    ("sessions", &["config", "metrics", "quota", "ring", "trust"]),
     ("trust", &["config", "name", "revocation"]),
-    ("sessions", &["metrics", "ring"]),
     ("process", &["metrics"]),
     ("quota", &["config"]),
-    ("config", &["crypto", "name"]),
+    ("config", &["crypto", "name", "revocation"]),
     ("crypto", &[]),
     ("metrics", &[]),
     ("name", &[]),
@@ -125,7 +146,9 @@ const KNOT: [(&str, &str); 2] = [("listener", "worker"), ("connection", "worker"
 const TAKEN: &[(&str, &str, &[&str])] = &[
     ("handshake", "trust", &["Identity", "Permit", "Policy", "Refusal", "Refused"]),
     ("handshake", "record", &["RecordLayer", "Side", "TrafficSecretsCapture"]),
+    ("shadow", "trust", &["Identity", "Permit", "Policy", "Refused"]),
     ("backend", "trust", &["Permit"]),
+    ("sessions", "trust", &["Permit", "Policy", "Refusal", "Refused"]),
     ("listener", "worker", &["Worker"]),
     ("connection", "worker", &["Worker"]),
 ];
@@ -333,6 +356,24 @@ fn the_documentation_has_every_refusal_with_its_alert() {
     assert_eq!(documented, refusals);
 }
 
+#[test]
+fn what_webpki_leaves_out_is_in_the_files_and_tests_that_the_documentation_names() {
+    let rows = table("docs/trust.md", "Left to the caller");
+    assert_eq!(rows.len(), 7, "what is left out, as it was found by trying");
+    let tests: String =
+        ["src", "tests"].iter().flat_map(|folder| sources(folder)).map(|s| s.text).collect();
+    for row in rows {
+        for file in ticked(&row[2]) {
+            assert!(root().join("src").join(&file).exists(), "{file}");
+        }
+        let named = ticked(&row[3]);
+        assert!(!named.is_empty(), "{row:?}");
+        for test in named {
+            assert!(tests.contains(&format!("fn {test}()")), "no test is called {test}");
+        }
+    }
+}
+
 /// `UnknownCA` as `unknown_ca`.
 fn snake_case(name: &str) -> String {
     let mut snake = String::new();
@@ -375,6 +416,26 @@ fn every_dependency_is_explained_and_used() {
         }
     }
     assert_eq!(explained, BTreeSet::new(), "explained, but no dependency");
+}
+
+/// A patch that doesn't fit any more would seed nothing.
+#[test]
+fn every_seeded_bug_fits_the_code() {
+    let patches: Vec<_> = fs::read_dir(root().join("tests/seeded_bugs"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    assert!(patches.len() > 30, "{}", patches.len());
+    for patch in patches {
+        let applied = Command::new("git")
+            .args(["apply", "--check"])
+            .arg(&patch)
+            .current_dir(root())
+            .output()
+            .unwrap();
+        let errors = String::from_utf8_lossy(&applied.stderr);
+        assert!(applied.status.success(), "{}: {errors}", patch.display());
+    }
 }
 
 #[test]

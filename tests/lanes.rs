@@ -189,8 +189,9 @@ fn a_handshake_takes_less_than_a_quarter_of_its_stack() {
             let served = &config.listeners[0];
             let stores = Stores::off(config.trust.keys());
             let policy = Policy::new(served.client_auth, &served.peers, &stores).unwrap();
-            let server =
-                server_config(served, &Arc::new(policy), &ticket_encryption().unwrap()).unwrap();
+            let (policy, age) = (Arc::new(policy), config.limits.max_session_age);
+            let tickets = ticket_encryption().unwrap();
+            let server = server_config(served, &policy, None, &tickets, age).unwrap();
             let client =
                 only(version, client_config(&pki, Some(&pki.client_with_intermediate())), &pki);
             let call = move || {

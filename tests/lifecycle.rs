@@ -11,17 +11,20 @@ use support::{
     Backend, Config, Listener, Pki, SClient, Server, TlsClient, client_config, eventually,
 };
 
-/// A reload lists another client. The connection of the first one goes on, its next one is
-/// refused, and the other is let in.
+/// A reload lists another client instead of one, and a third one as before. The connection of that
+/// goes on, the first one is refused from now on, and the other is let in.
 #[test]
-fn a_reload_decides_about_new_connections_and_leaves_old_ones_alone() {
+fn a_reload_decides_about_new_connections_and_leaves_those_that_it_admits_alone() {
+    const STAYS: &str = "stays.contoso.test";
     let pki = Pki::new();
-    let config = Config::simple(&pki, Backend::echo().addr());
+    let config = Config::simple(&pki, Backend::echo().addr()).peer_names(&[Pki::CLIENT, STAYS]);
     let mut server = Server::start(config.clone());
     let (client, other) = (pki.client(), pki.wrong_name());
-    let mut old = TlsClient::connect(server.addr(), client_config(&pki, Some(&client))).unwrap();
+    let stays = pki.issue(&pki.ca, "stays", &Pki::client_spec(STAYS));
+    let mut old = TlsClient::connect(server.addr(), client_config(&pki, Some(&stays))).unwrap();
     old.echo(b"before");
-    server.reload(config.peer_names(&[Pki::UNLISTED]));
+    SClient::new(&pki, server.addr()).certificate(&client).echo().succeeded();
+    server.reload(config.peer_names(&[Pki::UNLISTED, STAYS]));
     old.echo(b"after");
     let refused = SClient::new(&pki, server.addr()).certificate(&client).end();
     assert_eq!(refused.alert(), Some(49), "{refused:?}");
@@ -52,7 +55,7 @@ fn a_reload_of_a_wrong_file_changes_nothing_and_says_why() {
 }
 
 /// A reload moves the listener to another address: the new one is served, the old one refuses,
-/// and the connection that came over the old one goes on.
+/// and the connection that came over the old one goes on, as its listener is still there.
 #[test]
 fn a_reload_opens_new_addresses_and_closes_removed_ones() {
     let pki = Pki::new();
@@ -63,9 +66,9 @@ fn a_reload_opens_new_addresses_and_closes_removed_ones() {
     let tls = client_config(&pki, Some(&pki.client()));
     let mut connection = TlsClient::connect(old, tls.clone()).unwrap();
     connection.echo(b"before");
-    let moved = Listener::new("moved", "app", &[&pki.server()]);
+    let moved = Listener::new("main", "app", &[&pki.server()]);
     server.reload(config.without_listener("main").listener(moved));
-    TlsClient::connect(server.addr_of("moved"), tls).unwrap().echo(b"at the new address");
+    TlsClient::connect(server.addr(), tls).unwrap().echo(b"at the new address");
     eventually(|| format!("{old} is closed"), || TcpStream::connect(old).err());
     connection.echo(b"after");
     drop(connection);

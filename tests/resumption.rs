@@ -4,16 +4,22 @@
 
 mod support;
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use countersign::{
-    pki::{Authority, Spec, Validity},
+    pki::{Authority, CrlSpec, Reason, Spec, Validity},
     proxy::{self, ClientCertificate},
 };
-use rustls::ClientConfig;
+use rustls::{ClientConfig, ClientConnection};
 use support::{
     Backend, Config, Files, Finished, Listener, Pki, Recorder, SClient, Server, TlsClient,
-    client_config,
+    client_config, client_config_of,
 };
 use time::OffsetDateTime;
 
@@ -126,6 +132,128 @@ fn a_session_does_not_outlive_the_permission_it_came_from() {
         server.wait_metric("resumption_total", &[("outcome", "vetoed")], expected);
         server.wait_metric("refusals_total", &[("reason", "name_not_listed")], expected);
         server.reload(config.clone());
+    }
+    server.stop();
+}
+
+/// A reload blocks the client, which a wildcard lists: the same.
+#[test]
+fn a_session_ends_when_its_client_is_blocked() {
+    let pki = Pki::new();
+    let config = Config::simple(&pki, Backend::echo().addr()).peer_names(&["*.contoso.test"]);
+    let mut server = Server::start(config.clone());
+    let client = Client::new(&pki);
+    let mut expected = 0.0;
+    for (option, version) in VERSIONS {
+        client.begin(server.addr(), option);
+        server.reload(config.clone().blocked_names(&[Pki::CLIENT]));
+        let run = client.offer(server.addr(), option).end();
+        assert_eq!(run.alert(), Some(49), "{version}: {run:?}");
+        assert!(!run.stdout.contains("Reused, "), "{version}: {run:?}");
+        expected += 1.0;
+        server.wait_metric("resumption_total", &[("outcome", "vetoed")], expected);
+        server.wait_metric("refusals_total", &[("reason", "blocked")], expected);
+        server.reload(config.clone());
+    }
+    server.stop();
+}
+
+/// A CRL revokes the client's certificate while it is away. The ticket is good by itself, and it is
+/// refused for the same reason as a full handshake would be.
+#[test]
+fn a_session_does_not_outlive_the_revocation_of_its_certificate() {
+    const CERTIFICATE_REVOKED: u8 = 44;
+    const DAY: Duration = Duration::from_secs(24 * 3600);
+    let pki = Pki::new();
+    let put_crl = |number, revoked: &[Vec<u8>]| {
+        let since = OffsetDateTime::now_utc() - Duration::from_secs(60);
+        let spec = revoked.iter().fold(CrlSpec::from_now(number, DAY), |spec, serial| {
+            spec.revoke(serial, since, Reason::KeyCompromise)
+        });
+        std::fs::write(pki.file("root.new"), pki.ca.crl(&spec).unwrap().der()).unwrap();
+        std::fs::rename(pki.file("root.new"), pki.file("root.crl")).unwrap();
+    };
+    put_crl(1, &[]);
+    let config = Config::simple(&pki, Backend::echo().addr()).revocation("crl = [\"root.crl\"]");
+    let server = Server::start(config);
+    let mut revoked = Vec::new();
+    for (number, (option, version)) in (2..).zip(VERSIONS) {
+        let client = Client::new(&pki);
+        client.begin(server.addr(), option);
+        let run = client.offer(server.addr(), option).echo().succeeded();
+        assert!(was_resumed(&run), "{version}: {run:?}");
+        revoked.push(client.files.identity.serial().to_vec());
+        put_crl(number, &revoked);
+        server.wait_metric("crl_entries", &[("profile", "contoso")], revoked.len() as f64);
+        let run = client.offer(server.addr(), option).end();
+        assert_eq!(run.alert(), Some(CERTIFICATE_REVOKED), "{version}: {run:?}");
+        server.wait_metric("refusals_total", &[("reason", "revoked")], revoked.len() as f64);
+        let refused = [("result", "refused"), ("kind", "resumed"), ("version", version)];
+        assert_eq!(server.metric("handshakes_total", &refused), 1.0);
+    }
+    server.stop();
+}
+
+/// A ticket is stateless, so the client that has its secret may use it again. Each time it is
+/// decided about again: the log has who it is, and when its permission is gone, so is the ticket's
+/// worth.
+#[test]
+fn a_ticket_that_is_used_again_is_decided_about_again() {
+    let pki = Pki::new();
+    let config = Config::simple(&pki, Backend::echo().addr());
+    let mut server = Server::start(config.clone());
+    let client = Client::new(&pki);
+    for (round, (option, version)) in VERSIONS.into_iter().enumerate() {
+        client.begin(server.addr(), option);
+        for number in 2..=4 {
+            let run = client.offer(server.addr(), option).echo().succeeded();
+            assert!(was_resumed(&run), "{version}: {run:?}");
+            let line = server.wait_connection(5 * round + number);
+            assert_eq!((&line["kind"], &line["name"]), (&"resumed".into(), &Pki::CLIENT.into()));
+        }
+        server.reload(config.clone().peer_names(&[Pki::UNLISTED]));
+        let run = client.offer(server.addr(), option).end();
+        assert_eq!(run.alert(), Some(49), "{version}: {run:?}");
+        server.reload(config.clone());
+    }
+    server.stop();
+}
+
+/// Somebody has recorded the first message of a client that resumes, and sends it again. The
+/// answer is encrypted for the one who has the session's secret; the handshake comes to no end, and
+/// the backend isn't dialled.
+#[test]
+fn a_recorded_resumption_is_worth_nothing_without_the_session_s_secret() {
+    let pki = Pki::new();
+    let server = Server::start(Config::simple(&pki, Backend::echo().addr()));
+    for (round, version) in [&rustls::version::TLS13, &rustls::version::TLS12].iter().enumerate() {
+        let config = Arc::new(client_config_of(&pki, Some(&pki.client()), &[version]));
+        TlsClient::connect(server.addr(), config.clone()).unwrap().echo(b"takes the ticket");
+        let name = Pki::SERVER.try_into().unwrap();
+        let mut resuming = ClientConnection::new(config, name).unwrap();
+        let mut recorded = Vec::new();
+        while resuming.wants_write() {
+            resuming.write_tls(&mut recorded).unwrap();
+        }
+        let attack = |bytes: &[u8]| {
+            let mut socket = TcpStream::connect(server.addr()).unwrap();
+            socket.set_read_timeout(Some(support::DEADLINE)).unwrap();
+            socket.write_all(bytes).unwrap();
+            let mut answer = [0; 5];
+            socket.read_exact(&mut answer).unwrap();
+            assert_eq!(answer[0], 22, "a ServerHello");
+            // All that is left to do without keys.
+            socket.write_all(&recorded).unwrap();
+            let _ = socket.read_to_end(&mut Vec::new());
+        };
+        attack(&recorded);
+        attack(&recorded);
+        let begun = (round + 1) as f64;
+        let accepted = [("result", "accepted")];
+        server.wait_metric("connections_open", &[], 0.0);
+        assert_eq!(server.metric("handshakes_total", &accepted), begun);
+        assert_eq!(server.metric("backend_connects_total", &[]), begun);
+        server.wait_metric("resumption_total", &[("outcome", "resumed")], 2.0 * begun);
     }
     server.stop();
 }

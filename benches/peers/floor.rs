@@ -3,10 +3,13 @@
 //! A plain TCP relay. What it costs is what connections and bytes cost on this machine before any
 //! cryptography: a terminator can come close to it, and no closer than that.
 
-use std::{fs, io, net::SocketAddr, path::Path, rc::Rc};
+use std::{fs, io, net::SocketAddr, path::Path, rc::Rc, time::Duration};
 
 use countersign::ring::{self, BufferSize, Io, Pool, PoolLimits, Socket};
 use socket2::{Domain, Protocol, SockAddr, Type};
+
+/// After a failed accept.
+const PAUSE: Duration = Duration::from_millis(1);
 
 /// Serves the routes of a file, `LISTEN BACKEND` a line, until the process is ended.
 pub(crate) fn serve(routes: &Path) -> io::Result<()> {
@@ -36,7 +39,12 @@ fn route(line: &str) -> io::Result<(Rc<Socket>, SockAddr)> {
 }
 
 async fn accept_all(listener: Rc<Socket>, backend: SockAddr, pool: Rc<Pool>) {
-    while let Ok(accepted) = listener.accept().await {
+    loop {
+        // A client that is gone before it was accepted is no reason to refuse the next one.
+        let Ok(accepted) = listener.accept().await else {
+            tokio::time::sleep(PAUSE).await;
+            continue;
+        };
         let (backend, pool) = (backend.clone(), pool.clone());
         ring::spawn(async move {
             // A connection that fails ends; the load counts it.

@@ -4,9 +4,9 @@ use std::{collections::HashSet, net::SocketAddr, sync::Arc};
 
 use super::{
     App, StartError,
-    start::{Bound, bind_new, max_connections},
+    start::{self, Bound, bind_new, max_connections},
 };
-use crate::{config::Config, generation::Generation};
+use crate::{config::Config, crls::Before, generation::Generation};
 
 /// A generation that is ready to be served.
 pub(super) struct Prepared {
@@ -20,15 +20,17 @@ impl App {
     /// can't change while the process runs (workers, admin address, log) keeps its value, and
     /// is said so.
     pub(super) fn prepare(&self) -> Result<Prepared, StartError> {
-        let config = Config::load(&self.path)?;
+        let config = Config::load_from(&self.path, &self.disk)?;
         let max_connections = max_connections(&config, self.descriptors)?;
-        for warning in &config.warnings {
-            tracing::warn!("{warning}");
-        }
         self.warn_of_fixed(&config);
         let number = self.generation.number + 1;
+        let before = Before { stores: Some(&self.generation.stores), copies: None };
+        let metrics = &self.snapshot.metrics;
         let generation =
-            Generation::new(number, config, &self.snapshot.metrics, &self.tickets, &self.usage)?;
+            Generation::new(number, config, metrics, &self.tickets, &self.usage, before)?;
+        for warning in &generation.config.warnings {
+            tracing::warn!("{warning}");
+        }
         let open: HashSet<SocketAddr> = self
             .generation
             .services
@@ -46,6 +48,7 @@ impl App {
         self.process.set_limits(max_connections, max_handshakes);
         self.forget_expiry();
         self.generation = Arc::new(generation);
+        self.crls.retarget(start::crl_targets(&self.generation, &self.snapshot.metrics));
         self.apply(bound)?;
         self.publish_expiry();
         Ok(())

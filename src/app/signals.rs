@@ -14,12 +14,15 @@ pub(super) enum Signal {
     Reload,
     /// SIGTERM, SIGINT
     End,
+    /// No signal of the system: something within the process wants to be looked at.
+    Wake,
 }
 
-/// Receives signals from now on, on a thread of its own.
-pub(super) fn receive() -> io::Result<mpsc::Receiver<Signal>> {
+/// Receives signals from now on, on a thread of its own. The sender is for [`Signal::Wake`].
+pub(super) fn receive() -> io::Result<(mpsc::Sender<Signal>, mpsc::Receiver<Signal>)> {
     let mut signals = Signals::new([SIGHUP, SIGTERM, SIGINT])?;
     let (sender, receiver) = mpsc::channel();
+    let wake = sender.clone();
     std::thread::Builder::new().name("signals".into()).spawn(move || {
         for signal in signals.forever() {
             let asked = if signal == SIGHUP { Signal::Reload } else { Signal::End };
@@ -28,5 +31,5 @@ pub(super) fn receive() -> io::Result<mpsc::Receiver<Signal>> {
             }
         }
     })?;
-    Ok(receiver)
+    Ok((wake, receiver))
 }

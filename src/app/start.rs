@@ -4,15 +4,25 @@ use std::{
     collections::HashMap,
     io,
     net::{SocketAddr, TcpListener},
-    path::Path,
-    sync::{Arc, atomic::AtomicBool, mpsc},
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
     time::{Duration, Instant},
 };
 
-use super::{App, now_s, signals};
+use rustls_pki_types::UnixTime;
+
+use super::{
+    App, now_s,
+    signals::{self, Signal},
+};
 use crate::{
     admin::{self, Snapshot},
-    config::{Config, ConfigErrors},
+    config::{Config, ConfigErrors, CrlFetch, Disk},
+    crls::{Before, Copies, Crls, Targets},
     crypto::{Choice, Engine, WhyNot},
     generation::{Generation, GenerationError},
     handshake, listener,
@@ -197,7 +207,7 @@ fn worker_cpus(config: &Config) -> Result<Vec<usize>, StartError> {
 
 impl App {
     /// Prepares everything that can fail, then starts the workers.
-    pub(super) fn start(path: &Path, config: Config) -> Result<Self, StartError> {
+    pub(super) fn start(path: &Path, config: Config, disk: Disk) -> Result<Self, StartError> {
         ring::probe()?;
         let descriptors =
             sys::raise_descriptor_limit().map_err(system("the descriptor limit can't be read"))?;
@@ -208,10 +218,13 @@ impl App {
         let tickets = handshake::ticket_encryption().map_err(StartError::Tickets)?;
         let handshakes = config.limits.max_handshakes;
         let usage = Usage::new();
-        let generation = Arc::new(Generation::new(1, config, &metrics, &tickets, &usage)?);
+        let copies = crl_copies(&config, &disk);
+        let before = Before { stores: None, copies: Some(&copies) };
+        let generation = Generation::new(1, config, &metrics, &tickets, &usage, before)?;
+        let generation = Arc::new(generation);
         let admin_socket = bind_admin(&generation.config)?;
         let bound = bind_new(&generation, |_| false, cpus.len())?;
-        let signals = signals::receive().map_err(system("signals can't be received"))?;
+        let (wake, signals) = signals::receive().map_err(system("signals can't be received"))?;
 
         let mut run_id = [0; 4];
         aws_lc_rs::rand::fill(&mut run_id)
@@ -222,6 +235,15 @@ impl App {
             connections,
             handshakes,
         ));
+        let crls_changed = Arc::new(AtomicBool::new(false));
+        let changed = crls_changed.clone();
+        let targets = crl_targets(&generation, &metrics);
+        let crls = Crls::spawn(disk.clone(), targets, copies, move || {
+            changed.store(true, Ordering::Relaxed);
+            // Without a receiver the process is at its end.
+            let _ = wake.send(Signal::Wake);
+        });
+        let crls = crls.map_err(system("the thread of the CRLs can't be made"))?;
         let (events_in, events) = mpsc::channel();
         let mut workers = Vec::new();
         for &cpu in &cpus {
@@ -244,6 +266,9 @@ impl App {
             events,
             signals,
             descriptors,
+            disk,
+            crls,
+            crls_changed,
         };
         app.apply(bound)?;
         app.publish_expiry();
@@ -310,6 +335,37 @@ fn engine(choice: &Choice) -> Result<Engine, StartError> {
             Ok(Engine::scalar())
         }
     }
+}
+
+/// What keeps the CRLs of a generation up to date.
+pub(super) fn crl_targets(generation: &Generation, metrics: &Metrics) -> Targets {
+    let (config, stamps) = (&generation.config, generation.crl_stamps.clone());
+    let targets = Targets::new(config, &generation.stores, stamps, state_dir().as_deref(), metrics);
+    match &config.shadow {
+        Some(candidate) => targets.with_candidate(candidate, &generation.candidate_stores, metrics),
+        None => targets,
+    }
+}
+
+/// What was fetched before the process was started again.
+fn crl_copies(config: &Config, disk: &Disk) -> Copies {
+    let fetches = config.trust.values().any(|profile| profile.revocation.fetch != CrlFetch::Off);
+    match config.crl_fetching.state_dir.clone().or_else(state_dir) {
+        Some(folder) if fetches => Copies::read_and_tidy(&folder, disk, UnixTime::now()),
+        None if fetches => {
+            let remedy = "set revocation.state_dir, or StateDirectory= of the unit";
+            tracing::warn!("fetched CRLs don't outlive a restart: {remedy}");
+            Copies::default()
+        }
+        _ => Copies::default(),
+    }
+}
+
+/// The folder that systemd made for the service; of several, the first (systemd.exec(5)).
+fn state_dir() -> Option<PathBuf> {
+    let folders = std::env::var_os("STATE_DIRECTORY")?;
+    let first = std::env::split_paths(&folders).next()?;
+    first.is_absolute().then_some(first)
 }
 
 fn bind_admin(config: &Config) -> Result<Option<TcpListener>, StartError> {

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 use super::{App, StartError};
 use crate::{
-    config::Config,
+    config::{Config, Disk},
     pki::{Authority, Spec, Validity},
     worker::Command,
 };
@@ -48,7 +48,7 @@ impl Scene {
         );
         fs::write(file("countersign.toml"), text).unwrap();
         let config = Config::load(&file("countersign.toml")).unwrap();
-        let app = App::start(&file("countersign.toml"), config).unwrap();
+        let app = App::start(&file("countersign.toml"), config, Disk::default()).unwrap();
         Self { app, address, backend, ca, _folder: folder }
     }
 

@@ -28,11 +28,13 @@ pub(super) struct Surroundings<'t> {
     pub(super) base_dir: &'t Path,
     /// Seconds since 1970.
     pub(super) now: i64,
+    /// Whether it is the candidate of another one.
+    pub(super) is_candidate: bool,
 }
 
 impl Surroundings<'_> {
     /// The path that the configuration means by `name`, and what is there.
-    fn read(&self, name: &Located<&str>) -> Option<(PathBuf, FileData)> {
+    pub(super) fn read(&self, name: &Located<&str>) -> Option<(PathBuf, FileData)> {
         let path = self.base_dir.join(name.value);
         match self.files.read(&path) {
             Ok(data) => Some((path, data)),

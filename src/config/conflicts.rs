@@ -59,11 +59,11 @@ fn may_not_share(one: &ProfileDraft, other: &ProfileDraft) -> bool {
 /// A CA of two profiles could speak for the names of both: two partners that aren't kept apart.
 pub(super) fn refuse_common_anchors(report: &Report<'_>, profiles: &[&ProfileDraft]) {
     // A renewed certificate of the same CA is the same CA.
-    let mut known: HashMap<(&[u8], &[u8]), Vec<(usize, &Place)>> = HashMap::new();
+    let mut known: HashMap<_, Vec<(usize, &Place)>> = HashMap::new();
     for (number, profile) in profiles.iter().enumerate() {
         for anchor in &profile.anchors {
             let facts = &anchor.facts;
-            let others = known.entry((&facts.subject_der, &facts.spki)).or_default();
+            let others = known.entry((&*facts.subject_der, &*facts.spki)).or_default();
             let other = others.iter().find(|(other, _)| {
                 *other != number && !(profile.profile.shared && profiles[*other].profile.shared)
             });
@@ -104,6 +104,24 @@ pub(super) fn refuse_common_peers(report: &Report<'_>, at: &Place, admitted: &[&
                 }
                 _ => _ = listed.insert(key, (draft, &name.at)),
             }
+        }
+    }
+}
+
+/// Two sets of discovered peers of one profile are two answers to the question whose limits hold.
+pub(super) fn refuse_common_discovered(report: &Report<'_>, at: &Place, admitted: &[&PeerDraft]) {
+    let mut seen: HashMap<&str, &PeerDraft> = HashMap::new();
+    for &draft in admitted {
+        let Some(set) = draft.set.as_ref().filter(|set| set.discovered.is_some()) else { continue };
+        let other = *seen.entry(&set.trust.name).or_insert(draft);
+        if other.at.offset != draft.at.offset {
+            let message = format_args!(
+                "admits the same discovered peers as {}, and {} admits both: it is not clear whose \
+                 limits count; take one of them out",
+                report.cite(&other.at),
+                report.cite(at)
+            );
+            report.error(&draft.at, message);
         }
     }
 }

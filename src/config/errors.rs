@@ -120,6 +120,17 @@ impl<'t> Report<'t> {
         }
     }
 
+    /// Notes what is wrong with another configuration that is named at `at`.
+    pub(super) fn adopt(&self, at: &Place, others: ConfigErrors) {
+        self.errors.borrow_mut().entry(at.offset).or_default().extend(others.errors);
+    }
+
+    /// Notes what deserves a second look in another configuration that is named at `at`.
+    pub(super) fn adopt_warnings(&self, at: &Place, others: &[String]) {
+        let warnings = others.iter().map(|warning| (at.offset, warning.clone()));
+        self.warnings.borrow_mut().extend(warnings);
+    }
+
     /// Notes that the text isn't TOML. What the parser says of the rest of a broken line only
     /// follows from the first fault.
     pub(super) fn syntax_error(&self, offset: usize, message: &str) {
@@ -169,7 +180,7 @@ impl<'t> Report<'t> {
 }
 
 /// The candidate that `word` is most likely a slip of, as `; did you mean "x"?`, or nothing.
-pub(super) fn did_you_mean<'a>(
+pub(crate) fn did_you_mean<'a>(
     word: &str,
     candidates: impl IntoIterator<Item = &'a str>,
 ) -> String {

@@ -21,7 +21,11 @@ use x509_parser::{
 };
 use zeroize::{Zeroize, Zeroizing};
 
-use crate::crypto::provider::signing_key;
+use super::crl_files::{self, CrlFile, CrlFileError, Crls, Folder, Parsed};
+use crate::{
+    crypto::provider::signing_key,
+    revocation::{CrlError, parse_all},
+};
 
 /// The largest file that is read, in bytes. The CA bundles of operating systems have 0.2 MB.
 const FILE_LEN_MAX: u64 = 4 << 20;
@@ -33,6 +37,23 @@ pub trait Files {
     /// # Errors
     /// Whatever the system says; also if the file isn't a regular one.
     fn read(&self, path: &Path) -> io::Result<FileData>;
+
+    /// Reads a whole file of CRLs, at most [`CRL_FILE_LEN_MAX`](super::CRL_FILE_LEN_MAX) bytes.
+    ///
+    /// # Errors
+    /// If it can't be read, or isn't a CRL that can be used.
+    fn crls(&self, path: &Path) -> Result<CrlFile, CrlFileError> {
+        Ok(CrlFile { stamp: None, crls: parse_all(&self.read(path)?.bytes)?.into() })
+    }
+
+    /// What the folder at `path` has; `None` if there is something else.
+    ///
+    /// # Errors
+    /// Whatever the system says, also if nothing is there.
+    fn folder(&self, path: &Path) -> io::Result<Option<Folder>> {
+        let _ = path;
+        Ok(None)
+    }
 }
 
 /// What a file holds, and who may read it.
@@ -51,9 +72,22 @@ impl fmt::Debug for FileData {
     }
 }
 
-/// The file system of this host.
-#[derive(Debug, Clone, Copy)]
-pub struct Disk;
+/// The file system of this host. It knows the CRLs that it has parsed and that are still in use;
+/// its clones share that.
+#[derive(Debug, Clone, Default)]
+pub struct Disk {
+    parsed: Arc<Parsed>,
+}
+
+impl Disk {
+    /// The CRLs of a file's content that came another way: parsed, unless they are in use.
+    ///
+    /// # Errors
+    /// If `bytes` aren't CRLs that can be used.
+    pub fn parse_crls(&self, bytes: &[u8]) -> Result<Crls, CrlError> {
+        self.parsed.parse(bytes)
+    }
+}
 
 impl Files for Disk {
     fn read(&self, path: &Path) -> io::Result<FileData> {
@@ -71,6 +105,14 @@ impl Files for Disk {
             return Err(io::Error::other(format!("it has more than {FILE_LEN_MAX} bytes")));
         }
         Ok(FileData { bytes, mode: metadata.permissions().mode() & 0o7777 })
+    }
+
+    fn crls(&self, path: &Path) -> Result<CrlFile, CrlFileError> {
+        crl_files::read(path, &self.parsed)
+    }
+
+    fn folder(&self, path: &Path) -> io::Result<Option<Folder>> {
+        crl_files::read_folder(path)
     }
 }
 

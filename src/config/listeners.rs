@@ -3,7 +3,7 @@
 use std::{cell::Cell, collections::BTreeMap, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 
 use super::{
-    Backend, ClientAuth, Listener, OwnCertificate, PeerSet, ProxyProtocol, ServerAddress,
+    Backend, ClientAuth, Enforce, Listener, OwnCertificate, PeerSet, ProxyProtocol, ServerAddress,
     SniPolicy,
     certificates::{Surroundings, load_own},
     conflicts,
@@ -109,6 +109,8 @@ fn read_listener(
 ) -> ListenerDraft {
     const POLICIES: [(&str, SniPolicy); 2] =
         [("default", SniPolicy::Default), ("strict", SniPolicy::Strict)];
+    const ENFORCEMENTS: [(&str, Enforce); 3] =
+        [("close", Enforce::Close), ("drain", Enforce::Drain), ("log", Enforce::Log)];
     let report = around.report;
     reader.require("name", "a name of its own, which metrics carry");
     reader.require("listen", LISTEN);
@@ -126,6 +128,7 @@ fn read_listener(
         let remedy = "no client could be served; say \"default\", or give one with a DNS name";
         report.error(&sni.at, format_args!("{problem}: {remedy}"));
     }
+    let enforce = reader.word("enforce", &ENFORCEMENTS);
     let alpn = reader.any_parsed("alpn", |text| match text.len() {
         1..=ALPN_LEN_MAX => Ok(text.to_owned()),
         len => Err(format!("it has {len} bytes; a protocol name has 1 to {ALPN_LEN_MAX}")),
@@ -145,6 +148,7 @@ fn read_listener(
             peers,
             certificates,
             sni: sni.map_or(SniPolicy::Default, |sni| sni.value),
+            enforce: enforce.map_or(Enforce::Close, |enforce| enforce.value),
             alpn: alpn.into_iter().map(|protocol| protocol.value).collect(),
             tls,
             backend: Arc::clone(&backend.backend),
@@ -177,6 +181,7 @@ fn read_clients(
     conflicts::warn_of_blocked(report, reader.at(), &admitted);
     if let Some(place) = &place {
         conflicts::refuse_common_peers(report, place, &admitted);
+        conflicts::refuse_common_discovered(report, place, &admitted);
     }
     if let Some(auth) = &client_auth {
         let is_empty = place.is_none() || reader.is_empty_list("peers");

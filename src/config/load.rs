@@ -2,6 +2,7 @@
 //! configuration come out.
 
 use std::{
+    ops::RangeInclusive,
     path::Path,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -10,13 +11,13 @@ use std::{
 use toml::de::DeTable;
 
 use super::{
-    Accel, Admin, Config, ConfigErrors, Limits, Log, LogFormat, LogLevel, Workers,
+    Accel, Admin, Config, ConfigErrors, Limits, Log, LogFormat, LogLevel, Workers, candidate,
     certificates::Surroundings,
     errors::{Place, Report},
     files::{Disk, Files},
     listeners, peer_sets,
     reader::Reader,
-    trust,
+    revocation, trust,
     values::{parse_cpus, parse_crypto_mb, parse_listen_or_off},
 };
 use crate::crypto::Choice;
@@ -30,7 +31,15 @@ impl Config {
     /// # Errors
     /// Everything that is wrong, each with file, line, and column.
     pub fn load(path: &Path) -> Result<Self, ConfigErrors> {
-        let data = Disk.read(path).map_err(|error| {
+        Self::load_from(path, &Disk::default())
+    }
+
+    /// The same from a disk whose CRLs are known perhaps, and needn't be parsed again.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn load_from(path: &Path, disk: &Disk) -> Result<Self, ConfigErrors> {
+        let data = disk.read(path).map_err(|error| {
             let message = format!("can't be read: {error}; it takes a readable TOML file");
             ConfigErrors::of_file(path, message)
         })?;
@@ -40,7 +49,7 @@ impl Config {
         })?;
         // A clock before 1970 makes every certificate not yet valid: an error, as it should be.
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        Self::parse(text, path, &Disk, i64::try_from(now).unwrap_or(i64::MAX))
+        Self::parse(text, path, disk, i64::try_from(now).unwrap_or(i64::MAX))
     }
 
     /// Reads `text` as if it stood in the file `source`, whose folder relative paths are
@@ -50,6 +59,17 @@ impl Config {
     /// # Errors
     /// Everything that is wrong, each with file, line, and column.
     pub fn parse(
+        text: &str,
+        source: &Path,
+        files: &dyn Files,
+        now: i64,
+    ) -> Result<Self, ConfigErrors> {
+        Self::parse_as(false, text, source, files, now)
+    }
+
+    /// As [`parse`](Self::parse); a candidate has no candidate of its own.
+    pub(super) fn parse_as(
+        is_candidate: bool,
         text: &str,
         source: &Path,
         files: &dyn Files,
@@ -66,7 +86,7 @@ impl Config {
             return Err(report.into_errors());
         }
         let base_dir = source.parent().unwrap_or(Path::new(""));
-        let around = Surroundings { report: &report, files, base_dir, now };
+        let around = Surroundings { report: &report, files, base_dir, now, is_candidate };
         let mut root = Reader::root(&report, document.get_ref());
 
         let workers = read_workers(root.table("workers"));
@@ -74,12 +94,15 @@ impl Config {
         let admin = read_admin(root.table("admin"));
         let log = read_log(root.table("log"));
         let limits = read_limits(root.table("limits"));
-        let profiles = trust::read_profiles(around, &mut root);
+        let mut crls = revocation::Draft::default();
+        let profiles = trust::read_profiles(around, &mut root, &mut crls);
+        let crl_fetching = revocation::read_fetching(around, root.table("revocation"), &crls);
         let peer_sets = peer_sets::read_peers(&mut root, &profiles);
         let backends = listeners::read_backends(&mut root);
         let admin_at = admin.listen.map(|address| (address, admin.at.clone()));
         let listeners =
             listeners::read_listeners(around, &mut root, &peer_sets, &backends, admin_at);
+        let shadow = candidate::read(around, &mut root, &listeners);
         root.finish();
 
         let trust = profiles.into_values().map(|draft| draft.profile);
@@ -99,6 +122,9 @@ impl Config {
             peers,
             backends,
             listeners,
+            crl_fetching,
+            crls: crls.loaded,
+            shadow,
             warnings: report.finish()?,
         })
     }
@@ -165,6 +191,10 @@ fn read_limits(reader: Option<Reader<'_>>) -> Limits {
     /// More than the ports and memory of any host would carry.
     const CONNECTIONS_MAX: usize = 10_000_000;
     const HANDSHAKES_MAX: usize = 1_000_000;
+    /// Seven days are the most that a ticket may be used for (RFC 8446 §4.6.1).
+    const SESSION_AGES: RangeInclusive<Duration> =
+        Duration::from_secs(60)..=Duration::from_secs(7 * 24 * 3600);
+    const SESSION_AGE: &str = "a time from \"1m\" to \"7days\", such as \"12h\"";
     let mut limits = Limits {
         max_connections: None,
         max_handshakes: 4096,
@@ -173,6 +203,7 @@ fn read_limits(reader: Option<Reader<'_>>) -> Limits {
         max_lifetime: None,
         half_open_timeout: Duration::from_secs(60),
         drain_timeout: Duration::from_secs(30),
+        max_session_age: Duration::from_secs(12 * 3600),
     };
     let Some(mut reader) = reader else { return limits };
     if let Some(count) = reader.integer("max_connections", 1..=CONNECTIONS_MAX) {
@@ -195,6 +226,9 @@ fn read_limits(reader: Option<Reader<'_>>) -> Limits {
     }
     if let Some(time) = reader.duration("drain_timeout") {
         limits.drain_timeout = time;
+    }
+    if let Some(age) = reader.duration_within("max_session_age", SESSION_AGES, SESSION_AGE) {
+        limits.max_session_age = age;
     }
     reader.finish();
     limits

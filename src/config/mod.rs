@@ -4,8 +4,10 @@
 //! A [`Config`] that exists is valid: files are read, certificates parsed, keys matched, names
 //! resolved to what they refer to. There is no later check of the same thing.
 
+mod candidate;
 mod certificates;
 mod conflicts;
+mod crl_files;
 mod errors;
 mod files;
 mod listeners;
@@ -13,11 +15,13 @@ mod load;
 mod peer_sets;
 mod pins;
 mod reader;
+mod revocation;
 mod summary;
 #[cfg(test)]
 mod tests;
 mod tls;
 mod trust;
+mod url;
 mod values;
 
 use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
@@ -25,10 +29,14 @@ use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, sync::Arc,
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::CertificateDer;
 
+pub(crate) use self::errors::did_you_mean;
 pub use self::{
+    crl_files::{CRL_FILE_LEN_MAX, CrlFile, CrlFileError, Crls, Folder, Stamp},
     errors::{ConfigError, ConfigErrors},
     files::{Disk, FileData, Files},
     pins::KeyPin,
+    revocation::{CrlFetch, CrlFetching, CrlSource, LoadedCrls, Revocation},
+    url::HttpUrl,
 };
 use crate::{crypto::Choice, name::NamePattern};
 
@@ -55,6 +63,12 @@ pub struct Config {
     pub backends: BTreeMap<Arc<str>, Arc<Backend>>,
     /// `[[listener]]`, in the order of the file; never empty.
     pub listeners: Vec<Arc<Listener>>,
+    /// `shadow`: a candidate, whose decisions are only compared; it has none of its own.
+    pub shadow: Option<Box<Config>>,
+    /// `[revocation]`
+    pub crl_fetching: CrlFetching,
+    /// What the files of CRLs held when they were read.
+    pub crls: LoadedCrls,
     /// What is legal but deserves a second look; `check` prints it, `run` logs it.
     pub warnings: Vec<String>,
 }
@@ -130,8 +144,12 @@ pub struct Limits {
     pub max_lifetime: Option<Duration>,
     /// `half_open_timeout`: no byte after one direction has ended. Default 60 s.
     pub half_open_timeout: Duration,
-    /// `drain_timeout`: how long connections may go on after SIGTERM. Default 30 s.
+    /// `drain_timeout`: how long connections may go on after SIGTERM, or after they lost their
+    /// authorisation where `enforce = "drain"`. Default 30 s.
     pub drain_timeout: Duration,
+    /// `max_session_age`: how long after a client has shown its certificate its session may be
+    /// resumed, 1 min to 7 days (RFC 8446 §4.6.1), default 12 h.
+    pub max_session_age: Duration,
 }
 
 /// `[trust.NAME]`: CAs, and what they may vouch for.
@@ -159,6 +177,8 @@ pub struct TrustProfile {
     pub min_ec_bits: u16,
     /// `shared`: its names may overlap those of other profiles that say so too. Default false.
     pub shared: bool,
+    /// `crl`, `crl_fetch`, `crl_stale`, `crl_grace`, `revocation`
+    pub revocation: Revocation,
 }
 
 impl TrustProfile {
@@ -286,6 +306,9 @@ pub struct Listener {
     pub certificates: Vec<OwnCertificate>,
     /// `sni = "default" | "strict"`: what a client gets that names no certificate of ours.
     pub sni: SniPolicy,
+    /// `enforce = "close" | "drain" | "log"`: what becomes of a live connection that isn't
+    /// authorised any more. Default close.
+    pub enforce: Enforce,
     /// `alpn`: protocols in order of preference; empty: ALPN isn't negotiated.
     pub alpn: Vec<String>,
     /// `tls = { versions, cipher_suites, groups }`
@@ -312,6 +335,17 @@ pub enum SniPolicy {
     Default,
     /// It is refused.
     Strict,
+}
+
+/// What becomes of a live connection that isn't authorised any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Enforce {
+    /// It is ended at once.
+    Close,
+    /// It is ended when it has been without a byte for a second, or after `drain_timeout`.
+    Drain,
+    /// It goes on; that is logged and counted.
+    Log,
 }
 
 /// A certificate chain of ours with its key; they match, and it is within its validity.

@@ -2,8 +2,6 @@
 
 use std::{cell::Cell, collections::BTreeMap, rc::Rc, sync::Arc};
 
-use aws_lc_rs::digest::{SHA256, digest};
-
 use super::{
     Discovered, KeyPin, PeerLimits, PeerSet,
     errors::{Located, Place, Report},
@@ -195,9 +193,7 @@ fn refuse_pins_of_cas(report: &Report<'_>, pins: &[Located<KeyPin>], profile: &P
         return;
     }
     for anchor in &profile.anchors {
-        let mut sha256 = [0; 32];
-        sha256.copy_from_slice(digest(&SHA256, &anchor.facts.spki).as_ref());
-        let pin = KeyPin::new(sha256);
+        let pin = KeyPin::of(&anchor.facts.spki);
         for pin in pins.iter().filter(|found| found.value == pin) {
             let message = format_args!(
                 "{} is the key of the CA {}, {}; give that of the peer's own certificate",

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use aws_lc_rs::digest::{SHA256, digest};
 use data_encoding::BASE64;
 
 /// What stands before the digest.
@@ -13,8 +14,10 @@ const PREFIX: &str = "sha256/";
 pub struct KeyPin([u8; 32]);
 
 impl KeyPin {
-    /// The pin with this digest.
-    pub const fn new(sha256: [u8; 32]) -> Self {
+    /// The pin of a SubjectPublicKeyInfo in DER.
+    pub fn of(spki: &[u8]) -> Self {
+        let mut sha256 = [0; 32];
+        sha256.copy_from_slice(digest(&SHA256, spki).as_ref());
         Self(sha256)
     }
 
@@ -41,8 +44,8 @@ mod tests {
     #[test]
     fn a_pin_reads_as_it_is_written_and_nothing_else_does() {
         let text = "sha256/AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
-        assert_eq!(KeyPin::parse(text), Ok(KeyPin::new([0; 32])));
-        assert_eq!(KeyPin::new([0; 32]).to_string(), text);
+        assert_eq!(KeyPin::parse(text), Ok(KeyPin([0; 32])));
+        assert_eq!(KeyPin([0; 32]).to_string(), text);
         for wrong in [
             "",
             "sha256/",

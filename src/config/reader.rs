@@ -56,6 +56,11 @@ impl<'t> Reader<'t> {
         self.entry(key).map(|entry| entry.at)
     }
 
+    /// Whether `key` is a list, whatever is in it.
+    pub(super) fn is_list(&mut self, key: &'static str) -> bool {
+        self.entry(key).is_some_and(|entry| entry.value.as_array().is_some())
+    }
+
     /// Whether `key` is a list without an element. One whose elements are all wrong isn't.
     pub(super) fn is_empty_list(&mut self, key: &'static str) -> bool {
         self.entry(key).is_some_and(|entry| entry.value.as_array().is_some_and(|a| a.is_empty()))
@@ -204,6 +209,24 @@ impl<'t> Reader<'t> {
         let entry = self.entry(key)?;
         let text = self.as_string(entry, DURATION)?;
         self.parse(text, parse_duration).map(|time| time.value)
+    }
+
+    /// A time of that range, which `accepted` names.
+    pub(super) fn duration_within(
+        &mut self,
+        key: &'static str,
+        range: RangeInclusive<Duration>,
+        accepted: &str,
+    ) -> Option<Duration> {
+        let entry = self.entry(key)?;
+        let text = self.as_string(entry, accepted)?;
+        let time = self.parse(text, |text| {
+            humantime::parse_duration(text)
+                .ok()
+                .filter(|time| range.contains(time))
+                .ok_or_else(|| format!("it takes {accepted}"))
+        });
+        time.map(|time| time.value)
     }
 
     /// A time above zero, or `"off"`, which is `Some(None)`.

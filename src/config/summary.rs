@@ -6,12 +6,14 @@ use std::{
 };
 
 use super::{
-    Backend, ClientAuth, Config, Listener, LogFormat, LogLevel, PeerSet, ProxyProtocol,
-    ServerAddress, SniPolicy, TrustProfile,
+    Backend, ClientAuth, Config, CrlFetch, CrlFetching, CrlSource, Enforce, Listener, LogFormat,
+    LogLevel, PeerSet, ProxyProtocol, Revocation, ServerAddress, SniPolicy, TrustProfile,
+    candidate,
     certificates::date,
     files::CertificateFacts,
     tls::{group_name, suite_name, version_name},
 };
+use crate::revocation::{Mode, Rules, Stale};
 
 /// Width of the column of labels.
 const LABEL_WIDTH: usize = 14;
@@ -41,6 +43,8 @@ impl Display for Summary<'_> {
         }
         log(f, config)?;
         limits(f, config)?;
+        fetching(f, config)?;
+        candidate::describe(f, config)?;
         for listener in &config.listeners {
             writeln!(f)?;
             describe_listener(f, listener)?;
@@ -81,27 +85,39 @@ fn limits(f: &mut fmt::Formatter<'_>, config: &Config) -> fmt::Result {
         f,
         "times",
         format_args!(
-            "idle {}, lifetime {}, half-open {}, drain {}",
+            "idle {}, lifetime {}, half-open {}, drain {}, session age {}",
             or_off(limits.idle_timeout),
             or_off(limits.max_lifetime),
             duration(limits.half_open_timeout),
-            duration(limits.drain_timeout)
+            duration(limits.drain_timeout),
+            duration(limits.max_session_age)
         ),
     )
+}
+
+fn fetching(f: &mut fmt::Formatter<'_>, config: &Config) -> fmt::Result {
+    if config.trust.values().all(|profile| profile.revocation.fetch == CrlFetch::Off) {
+        return Ok(());
+    }
+    let CrlFetching { state_dir, timeout, interval } = &config.crl_fetching;
+    let (timeout, interval) = (duration(*timeout), duration(*interval));
+    let kept = match state_dir {
+        Some(folder) => format!("kept in {}", folder.display()),
+        None => "kept in $STATE_DIRECTORY, if there is one".to_owned(),
+    };
+    line(f, "crl fetch", format_args!("for {timeout}, at least every {interval}, {kept}"))
 }
 
 fn describe_listener(f: &mut fmt::Formatter<'_>, listener: &Listener) -> fmt::Result {
     writeln!(f, "listener {}", listener.name)?;
     line(f, "  address", join(&listener.listen))?;
-    let clients = match listener.client_auth {
-        ClientAuth::Required => "must show a certificate",
-        ClientAuth::Optional => "may show a certificate",
-        ClientAuth::None => "are not asked for a certificate",
+    describe_decisions(f, listener)?;
+    let enforced = match listener.enforce {
+        Enforce::Close => "a connection that isn't authorised any more is closed",
+        Enforce::Drain => "a connection that isn't authorised any more drains",
+        Enforce::Log => "a connection that isn't authorised any more is only logged",
     };
-    line(f, "  clients", clients)?;
-    for peers in &listener.peers {
-        describe_peers(f, peers)?;
-    }
+    line(f, "  enforce", enforced)?;
     for certificate in &listener.certificates {
         let names = match certificate.dns_names.as_slice() {
             [] => "no DNS name".to_owned(),
@@ -124,6 +140,20 @@ fn describe_listener(f: &mut fmt::Formatter<'_>, listener: &Listener) -> fmt::Re
     line(f, "  suites", join(tls.cipher_suites.iter().map(|suite| suite_name(*suite))))?;
     line(f, "  groups", join(tls.groups.iter().map(|group| group_name(group.name()))))?;
     describe_backend(f, &listener.backend)
+}
+
+/// What the decision about a client depends on, but for the trust profiles.
+pub(super) fn describe_decisions(f: &mut fmt::Formatter<'_>, listener: &Listener) -> fmt::Result {
+    let clients = match listener.client_auth {
+        ClientAuth::Required => "must show a certificate",
+        ClientAuth::Optional => "may show a certificate",
+        ClientAuth::None => "are not asked for a certificate",
+    };
+    line(f, "  clients", clients)?;
+    for peers in &listener.peers {
+        describe_peers(f, peers)?;
+    }
+    Ok(())
 }
 
 fn describe_peers(f: &mut fmt::Formatter<'_>, peers: &PeerSet) -> fmt::Result {
@@ -160,7 +190,7 @@ fn describe_backend(f: &mut fmt::Formatter<'_>, backend: &Backend) -> fmt::Resul
     line(f, "  backend", format_args!("{name}: {servers} ({header}, dialled for {timeout})"))
 }
 
-fn describe_profile(f: &mut fmt::Formatter<'_>, profile: &TrustProfile) -> fmt::Result {
+pub(super) fn describe_profile(f: &mut fmt::Formatter<'_>, profile: &TrustProfile) -> fmt::Result {
     use super::EkuRule::{Client, Either, Server};
     writeln!(f, "trust {}", profile.name)?;
     for ca in &profile.ca {
@@ -185,10 +215,36 @@ fn describe_profile(f: &mut fmt::Formatter<'_>, profile: &TrustProfile) -> fmt::
     line(f, "  chain", format_args!("at most {} between peer and CA", profile.max_intermediates))?;
     let (rsa, ec) = (profile.min_rsa_bits, profile.min_ec_bits);
     line(f, "  keys", format_args!("RSA from {rsa} bits, ECDSA from {ec}"))?;
-    line(f, "  revocation", "off")
+    describe_revocation(f, &profile.revocation)
 }
 
-fn line(f: &mut fmt::Formatter<'_>, label: &str, value: impl Display) -> fmt::Result {
+fn describe_revocation(f: &mut fmt::Formatter<'_>, revocation: &Revocation) -> fmt::Result {
+    let Rules { mode, stale, grace } = revocation.rules;
+    let mode = match mode {
+        Mode::Off => return line(f, "  revocation", "off"),
+        Mode::Require => "each certificate needs a CRL",
+        Mode::Prefer => "a certificate without a CRL passes",
+    };
+    let stale = match stale {
+        Stale::Accept => "a stale CRL counts".to_owned(),
+        Stale::Refuse if grace.is_zero() => "a stale CRL doesn't count".to_owned(),
+        Stale::Refuse => format!("a CRL counts for {} after its end", duration(grace)),
+    };
+    line(f, "  revocation", format_args!("{mode}; {stale}"))?;
+    for source in &revocation.sources {
+        match source {
+            CrlSource::File(path) => line(f, "  crl", path.display())?,
+            CrlSource::Folder(path) => line(f, "  crl", format_args!("all in {}", path.display()))?,
+        }
+    }
+    match &revocation.fetch {
+        CrlFetch::Off => Ok(()),
+        CrlFetch::DistributionPoints => line(f, "  crl fetch", "where certificates say"),
+        CrlFetch::Urls(urls) => line(f, "  crl fetch", join(urls)),
+    }
+}
+
+pub(super) fn line(f: &mut fmt::Formatter<'_>, label: &str, value: impl Display) -> fmt::Result {
     writeln!(f, "{label:<LABEL_WIDTH$} {value}")
 }
 

@@ -1,11 +1,13 @@
 //! The loader as its users meet it: a text and files go in, a configuration or all errors come
 //! out. Every rule is broken once, starting from a configuration that is good.
 
+mod candidate;
 mod certificates;
 mod federation;
 mod listeners;
 mod peers;
 mod pki;
+mod revocation;
 mod sections;
 
 use std::path::Path;

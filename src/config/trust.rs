@@ -9,6 +9,7 @@ use super::{
     errors::{Located, Place, Report, did_you_mean},
     files::KeyFacts,
     reader::Reader,
+    revocation,
 };
 use crate::name::{NamePattern, PatternIndex};
 
@@ -100,10 +101,11 @@ pub(super) fn refer<'d, T>(
 pub(super) fn read_profiles(
     around: Surroundings<'_>,
     root: &mut Reader<'_>,
+    crls: &mut revocation::Draft,
 ) -> BTreeMap<Rc<str>, ProfileDraft> {
     let mut drafts = BTreeMap::new();
     for (name, reader) in root.named_tables("trust") {
-        let draft = read_profile(around, &name, reader);
+        let draft = read_profile(around, &name, reader, crls);
         drafts.insert(name, draft);
     }
     let all: Vec<&ProfileDraft> = drafts.values().collect();
@@ -112,7 +114,12 @@ pub(super) fn read_profiles(
     drafts
 }
 
-fn read_profile(around: Surroundings<'_>, name: &str, mut reader: Reader<'_>) -> ProfileDraft {
+fn read_profile(
+    around: Surroundings<'_>,
+    name: &str,
+    mut reader: Reader<'_>,
+    crls: &mut revocation::Draft,
+) -> ProfileDraft {
     const RULES: [(&str, EkuRule); 3] =
         [("client", EkuRule::Client), ("server", EkuRule::Server), ("either", EkuRule::Either)];
     let report = around.report;
@@ -127,7 +134,7 @@ fn read_profile(around: Surroundings<'_>, name: &str, mut reader: Reader<'_>) ->
     let max_intermediates = reader.integer("max_intermediates", 0..=INTERMEDIATES_MAX);
     let shared = reader.boolean("shared").unwrap_or(false);
     let (min_rsa_bits, min_ec_bits) = read_key_sizes(&mut reader, &anchors);
-    read_revocation(report, &mut reader);
+    let revocation = revocation::read_rules(around, &mut reader, crls);
     let at = reader.at().clone();
     reader.finish();
     let profile = TrustProfile {
@@ -140,6 +147,7 @@ fn read_profile(around: Surroundings<'_>, name: &str, mut reader: Reader<'_>) ->
         min_rsa_bits,
         min_ec_bits,
         shared,
+        revocation,
     };
     let mut index = PatternIndex::default();
     for (number, name) in names.iter().enumerate() {
@@ -191,23 +199,4 @@ fn read_key_sizes(reader: &mut Reader<'_>, anchors: &[LoadedAnchor]) -> (u16, u1
         report.error(&anchor.at, message);
     }
     (rsa_bits, ec_bits)
-}
-
-/// Revocation isn't checked, so whoever asks for it must not be told that all is well.
-fn read_revocation(report: &Report<'_>, reader: &mut Reader<'_>) {
-    const MISSING: &str = "revocation checking is not available in this version";
-    for key in ["crl", "crl_fetch", "crl_stale", "crl_grace"] {
-        if let Some(at) = reader.present(key) {
-            let remedy = "remove this key, and say revocation = \"off\" if that will do";
-            report.error(&at, format_args!("{MISSING}; {remedy}"));
-        }
-    }
-    let word = reader.parsed("revocation", |text| match text {
-        "off" => Ok(()),
-        _ => Err(format!("{MISSING}; accepted: \"off\"")),
-    });
-    if word.is_none() {
-        let remedy = "say revocation = \"off\" to show that it is meant";
-        report.warn(reader.at(), format_args!("revocation is off; {remedy}"));
-    }
 }

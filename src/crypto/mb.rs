@@ -61,7 +61,7 @@ pub enum LoadError {
     #[error("it can't be loaded: {0}")]
     Open(String),
     /// Something that is called isn't there.
-    #[error("it lacks {name}: link it with tools/crypto_mb.sh")]
+    #[error("it lacks {name}: link it with config/crypto_mb.sh")]
     Symbol {
         /// The function's name.
         name: &'static str,

@@ -10,7 +10,7 @@ use rustls::{
 
 use super::context;
 use crate::{
-    config::{OwnCertificate, SniPolicy},
+    config::{Listener, OwnCertificate, SniPolicy},
     trust::Identity,
 };
 
@@ -85,6 +85,17 @@ impl Certificates {
             (None, SniPolicy::Strict) => None,
         }
     }
+}
+
+/// The certificates of a listener that a client may be shown which asks for that name: the first
+/// of them that it can verify. `None` if the listener refuses to serve the name.
+pub fn certificates_for<'l>(listener: &'l Listener, name: &str) -> Option<Vec<&'l OwnCertificate>> {
+    let certificates = Certificates::new(&listener.certificates, listener.sni);
+    let candidates = certificates.candidates(Some(&name.to_ascii_lowercase()))?;
+    let is_candidate = |own: &Own| candidates.iter().any(|candidate| std::ptr::eq(*candidate, own));
+    // Each was made of the one in the same place.
+    let places = certificates.all.iter().zip(&listener.certificates);
+    Some(places.filter(|(own, _)| is_candidate(own)).map(|(_, configured)| configured).collect())
 }
 
 impl ResolvesServerCert for Certificates {

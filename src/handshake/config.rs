@@ -1,6 +1,6 @@
 //! rustls' configuration for one listener.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use rustls::{
@@ -20,6 +20,7 @@ use crate::{
     config::{ClientAuth, Listener, TlsVersion},
     crypto::provider as crypto,
     record::TrafficSecretsCapture,
+    shadow::Shadow,
     trust::Policy,
 };
 
@@ -31,7 +32,8 @@ pub fn ticket_encryption() -> Result<Arc<dyn ProducesTickets>, rustls::Error> {
     provider::Ticketer::new()
 }
 
-/// rustls' configuration for `listener`, whose decisions are those of `policy`.
+/// rustls' configuration for `listener`, whose decisions are those of `policy`, and whose sessions
+/// may be resumed for `max_session_age` after the client has shown who it is; `shadow` looks on.
 ///
 /// # Errors
 /// A set of versions, suites and groups that rustls can't serve; the configuration's loader
@@ -39,7 +41,9 @@ pub fn ticket_encryption() -> Result<Arc<dyn ProducesTickets>, rustls::Error> {
 pub fn server_config(
     listener: &Listener,
     policy: &Arc<Policy>,
+    shadow: Option<&Arc<Shadow>>,
     encryption: &Arc<dyn ProducesTickets>,
+    max_session_age: Duration,
 ) -> Result<Arc<ServerConfig>, rustls::Error> {
     let provider = CryptoProvider {
         cipher_suites: listener.tls.cipher_suites.clone(),
@@ -61,6 +65,7 @@ pub fn server_config(
         ClientAuth::None => WebPkiClientVerifier::no_client_auth(),
         wanted => Arc::new(Verifier {
             policy: policy.clone(),
+            shadow: shadow.cloned(),
             mandatory: wanted == ClientAuth::Required,
             algorithms,
         }),
@@ -73,8 +78,12 @@ pub fn server_config(
     // The order of the configuration counts: its first suite is the cheapest to serve.
     config.ignore_client_order = true;
     config.session_storage = Arc::new(NoServerSessionStorage {});
-    config.ticketer =
-        Arc::new(Tickets { encryption: encryption.clone(), policy: policy_tag(listener) });
+    config.ticketer = Arc::new(Tickets {
+        encryption: encryption.clone(),
+        policy: policy_tag(listener),
+        max_age: max_session_age,
+        time: config.time_provider.clone(),
+    });
     config.send_tls13_tickets = 1;
     config.max_early_data_size = 0;
     config.enable_secret_extraction = true;

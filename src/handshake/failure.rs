@@ -67,6 +67,11 @@ impl Failure {
         Self::new(HandshakeResult::Internal, detail)
     }
 
+    /// Whoever ended the connection knows why.
+    pub(super) fn ended() -> Self {
+        Self::new(HandshakeResult::ClientClosed, "ended before the client was let in".into())
+    }
+
     pub(super) fn refused(refused: Refused) -> Self {
         let detail = refused.detail.clone();
         Self { refused: Some(refused), ..Self::new(HandshakeResult::Refused, detail) }

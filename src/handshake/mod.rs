@@ -15,12 +15,11 @@ use std::{rc::Rc, sync::Arc};
 use rustls::{HandshakeKind as RustlsKind, ProtocolVersion, ServerConfig, SupportedCipherSuite};
 use rustls_pki_types::{CertificateDer, UnixTime};
 
-pub use certificates::CertificateAlgorithms;
+pub use certificates::{CertificateAlgorithms, certificates_for};
 pub use config::{server_config, ticket_encryption};
 pub use failure::Failure;
 
 use preamble::NotTls;
-pub use tickets::MAX_SESSION_AGE;
 
 use failure::End;
 use machine::{Machine, Step};
@@ -30,7 +29,8 @@ use crate::{
     metrics::{HandshakeKind, ResumptionOutcome, VerificationOutcome, VersionLabel},
     record::{RecordLayer, Side},
     ring::{Io, Socket},
-    trust::{Permit, Policy, Refused},
+    shadow::Shadow,
+    trust::{Permit, Policy, Refusal, Refused},
 };
 
 /// What client and server agreed on.
@@ -102,20 +102,25 @@ impl Established {
 /// Shakes hands on a connection that was just accepted. There is no time-out here: whoever
 /// watches the connection cancels its socket.
 ///
+/// The handshake may take as long as others change their minds: `confirm` gets what was decided
+/// in it when it is over, and has the last word. `None` is a connection that was ended meanwhile.
+///
 /// # Errors
 /// Why it failed; the alert, if one is due, has been written to the socket as far as it takes it.
 pub async fn perform(
     client: &Rc<Socket>,
     config: &Arc<ServerConfig>,
     policy: &Policy,
+    shadow: Option<&Shadow>,
+    confirm: impl FnOnce(Permit) -> Result<Permit, Option<Refused>>,
 ) -> Result<Established, Failure> {
     let machine =
         Machine::new(config.clone()).map_err(|error| Failure::internal(error.to_string()))?;
     let mut slot = Some(Box::new(machine));
     let driven = drive(client, &mut slot).await;
     let concluded = match (driven, slot) {
-        (Ok(()), Some(machine)) => conclude(*machine, policy),
-        (Err(end), Some(machine)) => Err(Failure::describe(end, *machine)),
+        (Ok(()), Some(machine)) => conclude(*machine, policy, shadow, confirm),
+        (Err(end), Some(machine)) => Err(look_on(shadow, Failure::describe(end, *machine))),
         (_, None) => Err(Failure::internal("a panic in the handshake".into())),
     };
     if let Err(failure) = &concluded {
@@ -123,6 +128,18 @@ pub async fn perform(
         let _ = client.try_write(&failure.farewell);
     }
     concluded
+}
+
+/// Lets the shadow look on where rustls itself has refused a client without a certificate.
+fn look_on(shadow: Option<&Shadow>, mut failure: Failure) -> Failure {
+    if let Some(shadow) = shadow
+        && let Some(refused) = failure.refused.take_if(|r| r.reason == Refusal::NoCertificate)
+    {
+        let decision = Err(refused);
+        shadow.observe(&[], &decision, UnixTime::now());
+        failure.refused = decision.err();
+    }
+    failure
 }
 
 /// Runs `call`, which drives one connection of a [`server_config`] in memory and without
@@ -174,14 +191,25 @@ async fn read(client: &Rc<Socket>, machine: &mut Machine) -> Result<(), End> {
 
 /// Takes the connection over from rustls, and decides about a client that showed no certificate
 /// in this handshake: an anonymous one, or one that resumed a session.
-fn conclude(mut machine: Machine, policy: &Policy) -> Result<Established, Failure> {
+fn conclude(
+    mut machine: Machine,
+    policy: &Policy,
+    shadow: Option<&Shadow>,
+    confirm: impl FnOnce(Permit) -> Result<Permit, Option<Refused>>,
+) -> Result<Established, Failure> {
     let mut facts = Facts::of(&mut machine);
     let certificates = machine.connection.peer_certificates().unwrap_or_default();
     let decision = match (machine.context.as_mut().and_then(|c| c.decision.take()), certificates) {
         (Some(decision), _) => decision,
-        (None, []) => policy.without_certificate(),
+        (None, []) => {
+            let decision = policy.without_certificate();
+            if let Some(shadow) = shadow {
+                shadow.observe(&[], &decision, UnixTime::now());
+            }
+            decision
+        }
         (None, chain) if facts.kind == HandshakeKind::Resumed => {
-            let (decision, verification) = verifier::decide(policy, chain, UnixTime::now());
+            let (decision, verification) = verifier::decide(policy, shadow, chain, UnixTime::now());
             facts.verification = Some(verification);
             decision
         }
@@ -198,7 +226,7 @@ fn conclude(mut machine: Machine, policy: &Policy) -> Result<Established, Failur
         .map_err(|error| Failure::internal(error.to_string()))?;
     let mut record = RecordLayer::new(Side::Server, agreed.cipher_suite, extracted, secrets.take())
         .map_err(|error| Failure::internal(error.to_string()))?;
-    match decision {
+    match decision.map_err(Some).and_then(confirm) {
         Ok(permit) => Ok(Established {
             permit,
             agreed,
@@ -210,7 +238,8 @@ fn conclude(mut machine: Machine, policy: &Policy) -> Result<Established, Failur
             resumption: facts.resumption,
             verification: facts.verification,
         }),
-        Err(refused) => {
+        Err(None) => Err(Failure { facts, ..Failure::ended() }),
+        Err(Some(refused)) => {
             // Without an alert the client just sees the connection end.
             let _ = record.write_fatal_alert(refused.reason.alert(), &mut ticket);
             Err(Failure { facts, farewell: ticket, ..Failure::refused(refused) })

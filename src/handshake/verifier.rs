@@ -14,6 +14,7 @@ use rustls_pki_types::{CertificateDer, UnixTime};
 use super::context;
 use crate::{
     metrics::VerificationOutcome,
+    shadow::Shadow,
     trust::{Permit, Policy, Refused},
 };
 
@@ -21,6 +22,7 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Verifier {
     pub(super) policy: Arc<Policy>,
+    pub(super) shadow: Option<Arc<Shadow>>,
     pub(super) mandatory: bool,
     pub(super) algorithms: WebPkiSupportedAlgorithms,
 }
@@ -44,7 +46,7 @@ impl ClientCertVerifier for Verifier {
             .chain(intermediates)
             .map(|certificate| CertificateDer::from(&**certificate))
             .collect();
-        let (decision, verification) = decide(&self.policy, &chain, now);
+        let (decision, verification) = decide(&self.policy, self.shadow.as_deref(), &chain, now);
         let verdict = match &decision {
             Ok(_) => Ok(ClientCertVerified::assertion()),
             Err(refused) => Err(Error::InvalidCertificate(error_for(refused))),
@@ -82,16 +84,21 @@ impl ClientCertVerifier for Verifier {
     }
 }
 
-/// Decides, from memory if this very chain was admitted before.
+/// Decides, from memory if this very chain was admitted before. The shadow looks on.
 pub(super) fn decide(
     policy: &Policy,
+    shadow: Option<&Shadow>,
     chain: &[CertificateDer<'_>],
     now: UnixTime,
 ) -> (Result<Permit, Refused>, VerificationOutcome) {
-    match policy.admitted_before(chain, now) {
+    let (decision, verification) = match policy.admitted_before(chain, now) {
         Some(permit) => (Ok(permit), VerificationOutcome::Hit),
         None => (policy.decide(chain, now), VerificationOutcome::Miss),
+    };
+    if let Some(shadow) = shadow {
+        shadow.observe(chain, &decision, now);
     }
+    (decision, verification)
 }
 
 /// The error for which rustls sends the refusal's alert.

@@ -7,10 +7,11 @@ use metrics::{Counter, Gauge, Histogram};
 use super::{
     Metrics,
     labels::{
-        AcceptError, BackendResult, CloseCause, Direction, HandshakeKind, HandshakeResult,
-        ReloadResult, ResumptionOutcome, ShedReason, VerificationOutcome, VersionLabel,
+        AcceptError, BackendResult, CloseCause, CrlFetchResult, CrlFileResult, Direction,
+        HandshakeKind, HandshakeResult, ReloadResult, ResumptionOutcome, ShadowOutcome, ShedReason,
+        Termination, VerificationOutcome, VersionLabel,
     },
-    names,
+    names::{self, MetricName},
 };
 
 /// One listener's metrics.
@@ -24,6 +25,9 @@ pub struct ListenerMetrics {
     duration: Vec<Histogram>,
     refusals: Vec<(&'static str, Counter)>,
     resumption: Vec<Counter>,
+    terminated: Vec<Counter>,
+    tolerated: Vec<Counter>,
+    shadow: Vec<Counter>,
     bytes: Vec<Counter>,
 }
 
@@ -46,6 +50,12 @@ impl ListenerMetrics {
             }
         }
         let known_kinds = [HandshakeKind::Full, HandshakeKind::Resumed];
+        let by_termination = |metric: &MetricName| -> Vec<Counter> {
+            let counter = |reason: &Termination| {
+                metrics.counter(metric, &[listener, ("reason", reason.as_str())])
+            };
+            Termination::ALL.iter().map(counter).collect()
+        };
         Self {
             accepted: metrics.counter(&names::CONNECTIONS_ACCEPTED, &[listener]),
             open: metrics.gauge(&names::CONNECTIONS_OPEN, &[listener]),
@@ -75,6 +85,15 @@ impl ListenerMetrics {
                 .map(|outcome| {
                     let labels = [listener, ("outcome", outcome.as_str())];
                     metrics.counter(&names::RESUMPTION, &labels)
+                })
+                .collect(),
+            terminated: by_termination(&names::SESSIONS_TERMINATED),
+            tolerated: by_termination(&names::SESSIONS_TOLERATED),
+            shadow: ShadowOutcome::ALL
+                .iter()
+                .map(|outcome| {
+                    let labels = [listener, ("outcome", outcome.as_str())];
+                    metrics.counter(&names::SHADOW_DECISIONS, &labels)
                 })
                 .collect(),
             bytes: Direction::ALL
@@ -126,6 +145,21 @@ impl ListenerMetrics {
         self.resumption[outcome.index()].increment(1);
     }
 
+    /// A live connection was ended, since it lost that.
+    pub fn terminated(&self, reason: Termination) {
+        self.terminated[reason.index()].increment(1);
+    }
+
+    /// A live connection goes on, though it lost that.
+    pub fn tolerated(&self, reason: Termination) {
+        self.tolerated[reason.index()].increment(1);
+    }
+
+    /// The candidate configuration was asked as well.
+    pub fn shadow(&self, outcome: ShadowOutcome) {
+        self.shadow[outcome.index()].increment(1);
+    }
+
     /// Plaintext was relayed.
     pub fn relayed(&self, direction: Direction, bytes: usize) {
         self.bytes[direction.index()].increment(bytes as u64);
@@ -161,6 +195,65 @@ impl BackendMetrics {
         if result == BackendResult::Connected {
             self.duration.record(duration.as_secs_f64());
         }
+    }
+}
+
+/// The metrics of one trust profile's CRLs.
+#[derive(Debug, Clone)]
+pub struct CrlMetrics {
+    next_update: Gauge,
+    entries: Gauge,
+    fetches: Vec<Counter>,
+    files: Vec<Counter>,
+}
+
+impl CrlMetrics {
+    /// Registers all of them for the profile `name`.
+    pub fn new(metrics: &Metrics, name: &str) -> Self {
+        let profile = ("profile", name);
+        Self {
+            next_update: metrics.gauge(&names::CRL_NEXT_UPDATE, &[profile]),
+            entries: metrics.gauge(&names::CRL_ENTRIES, &[profile]),
+            fetches: CrlFetchResult::ALL
+                .iter()
+                .map(|result| {
+                    let labels = [profile, ("result", result.as_str())];
+                    metrics.counter(&names::CRL_FETCHES, &labels)
+                })
+                .collect(),
+            files: CrlFileResult::ALL
+                .iter()
+                .map(|result| {
+                    let labels = [profile, ("result", result.as_str())];
+                    metrics.counter(&names::CRL_FILES, &labels)
+                })
+                .collect(),
+        }
+    }
+
+    /// What is in use: the earliest nextUpdate, seconds since 1970 (`None`: there is no CRL), and
+    /// the entries of all.
+    pub fn in_use(&self, next_update_s: Option<u64>, entries: usize) {
+        #[allow(clippy::cast_precision_loss)] // both fit a double's 53 bits
+        let (next_update, entries) = (next_update_s.unwrap_or(0) as f64, entries as f64);
+        self.next_update.set(next_update);
+        self.entries.set(entries);
+    }
+
+    /// The profile is gone: what is no number alarms nobody.
+    pub fn forget(&self) {
+        self.next_update.set(f64::NAN);
+        self.entries.set(f64::NAN);
+    }
+
+    /// A fetch ended.
+    pub fn fetched(&self, result: CrlFetchResult) {
+        self.fetches[result.index()].increment(1);
+    }
+
+    /// A file was looked at because it had changed.
+    pub fn file(&self, result: CrlFileResult) {
+        self.files[result.index()].increment(1);
     }
 }
 

@@ -43,7 +43,7 @@ label! {
         ClientClosed = "client_closed",
         /// It took longer than `handshake_timeout`.
         TimedOut = "timed_out",
-        /// We were told to stop.
+        /// We were told to stop, or a reload removed the listener.
         Shutdown = "shutdown",
         /// Our own fault; the log has it.
         Internal = "internal",
@@ -103,10 +103,54 @@ label! {
         MaxLifetime = "max_lifetime",
         /// Still open when `drain_timeout` was over.
         Drained = "drained",
+        /// The client's certificate, or another one of its path, is past its validity.
+        Expired = "expired",
+        /// A certificate of the client's path was revoked.
+        Revoked = "revoked",
+        /// A reload took away the CA that vouched for the client.
+        CaRemoved = "ca_removed",
+        /// A reload took away the rule that admitted the client.
+        RuleRemoved = "rule_removed",
+        /// A reload blocked the client.
+        Blocked = "blocked",
+        /// A reload removed the listener.
+        ListenerRemoved = "listener_removed",
         /// TLS 1.2 can't go on: its key has protected as many records as it safely may.
         KeyExhausted = "key_exhausted",
         /// Our own fault; the log has it.
         Internal = "internal",
+    }
+}
+
+label! {
+    /// What a live connection lost its authorisation by.
+    Termination {
+        /// A certificate of the client's path is outside of its validity.
+        Expired = "expired",
+        /// A certificate of the client's path was revoked.
+        Revoked = "revoked",
+        /// The CA that vouched for the client is gone, or may not vouch for its name any more.
+        CaRemoved = "ca_removed",
+        /// The rule that admitted the client is gone, or asks for more than it has shown.
+        RuleRemoved = "rule_removed",
+        /// The client is blocked.
+        Blocked = "blocked",
+        /// The listener is gone.
+        ListenerRemoved = "listener_removed",
+    }
+}
+
+impl Termination {
+    /// Why the connection ends then.
+    pub const fn cause(self) -> CloseCause {
+        match self {
+            Self::Expired => CloseCause::Expired,
+            Self::Revoked => CloseCause::Revoked,
+            Self::CaRemoved => CloseCause::CaRemoved,
+            Self::RuleRemoved => CloseCause::RuleRemoved,
+            Self::Blocked => CloseCause::Blocked,
+            Self::ListenerRemoved => CloseCause::ListenerRemoved,
+        }
     }
 }
 
@@ -177,6 +221,24 @@ label! {
 }
 
 label! {
+    /// What the candidate configuration would have decided about a client.
+    ShadowOutcome {
+        /// It admits the client as well, by the same peer set.
+        AgreeAdmit = "agree_admit",
+        /// It refuses the client as well, whatever for.
+        AgreeRefuse = "agree_refuse",
+        /// It admits a client that was refused.
+        WouldAdmit = "would_admit",
+        /// It refuses a client that was admitted.
+        WouldRefuse = "would_refuse",
+        /// It admits the client as well, but by another peer set.
+        DiffersInPeer = "differs_in_peer",
+        /// It has no such listener.
+        NoListener = "no_listener",
+    }
+}
+
+label! {
     /// Whose fault a failed accept was.
     AcceptError {
         /// The connection was gone again before we took it.
@@ -185,5 +247,56 @@ label! {
         Resources = "resources",
         /// Any other error.
         Other = "other",
+    }
+}
+
+label! {
+    /// How a fetch of a CRL over HTTP ended. Whatever failed leaves the last good CRL in use.
+    CrlFetchResult {
+        /// A CRL came, and is in use or waits for its CA.
+        Fetched = "fetched",
+        /// The server says that the last one is the newest.
+        NotModified = "not_modified",
+        /// The host isn't known, or doesn't answer there.
+        Unreachable = "unreachable",
+        /// Not within `fetch_timeout`.
+        TimedOut = "timed_out",
+        /// The answer ended too early.
+        Truncated = "truncated",
+        /// More bytes than are read.
+        TooLarge = "too_large",
+        /// Another status than 200, or no HTTP.
+        BadStatus = "bad_status",
+        /// What came isn't a CRL that can be used.
+        Malformed = "malformed",
+        /// Its signature isn't its CA's.
+        BadSignature = "bad_signature",
+        /// A newer one is in use.
+        Older = "older",
+        /// There is no room for it.
+        Refused = "refused",
+    }
+}
+
+label! {
+    /// What became of a CRL file that was new or had changed. Whatever failed leaves the last
+    /// good CRL in use.
+    CrlFileResult {
+        /// Its CRLs are in use or wait for their CAs.
+        Loaded = "loaded",
+        /// The system doesn't give it.
+        Unreadable = "unreadable",
+        /// It is gone.
+        Vanished = "vanished",
+        /// More bytes than are read.
+        TooLarge = "too_large",
+        /// What it holds isn't a CRL that can be used.
+        Malformed = "malformed",
+        /// A signature isn't its CA's.
+        BadSignature = "bad_signature",
+        /// A newer one is in use.
+        Older = "older",
+        /// There is no room for it.
+        Refused = "refused",
     }
 }

@@ -13,10 +13,11 @@ use metrics_exporter_prometheus::{
     BuildError, Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
 };
 
-pub use handles::{BackendMetrics, ListenerMetrics, ProcessMetrics, WorkerMetrics};
+pub use handles::{BackendMetrics, CrlMetrics, ListenerMetrics, ProcessMetrics, WorkerMetrics};
 pub use labels::{
-    AcceptError, BackendResult, CloseCause, Direction, HandshakeKind, HandshakeResult,
-    ReloadResult, ResumptionOutcome, ShedReason, VerificationOutcome, VersionLabel,
+    AcceptError, BackendResult, CloseCause, CrlFetchResult, CrlFileResult, Direction,
+    HandshakeKind, HandshakeResult, ReloadResult, ResumptionOutcome, ShadowOutcome, ShedReason,
+    Termination, VerificationOutcome, VersionLabel,
 };
 pub use names::{ALL, Kind, MetricName};
 
@@ -108,14 +109,21 @@ mod tests {
         let _listener = ListenerMetrics::new(&metrics, "sip", &["expired", "revoked"]);
         let _backend = BackendMetrics::new(&metrics, "pool");
         let _worker = WorkerMetrics::new(&metrics, 0);
+        let _crls = CrlMetrics::new(&metrics, "contoso");
         let text = metrics.render();
         for wanted in [
             r#"countersign_refusals_total{listener="sip",reason="revoked"} 0"#,
             r#"countersign_handshakes_total{listener="sip",result="refused",kind="full",version="1.3"} 0"#,
             r#"countersign_connections_closed_total{listener="sip",cause="idle_timeout"} 0"#,
+            r#"countersign_sessions_terminated_total{listener="sip",reason="revoked"} 0"#,
+            r#"countersign_sessions_tolerated_total{listener="sip",reason="expired"} 0"#,
             r#"countersign_backend_connects_total{backend="pool",result="timed_out"} 0"#,
             r#"countersign_handshake_duration_seconds_count{listener="sip",kind="resumed"} 0"#,
             r#"countersign_config_reloads_total{result="failed"} 0"#,
+            r#"countersign_crl_fetches_total{profile="contoso",result="bad_signature"} 0"#,
+            r#"countersign_crl_files_total{profile="contoso",result="malformed"} 0"#,
+            r#"countersign_crl_entries{profile="contoso"} 0"#,
+            r#"countersign_shadow_decisions_total{listener="sip",outcome="would_refuse"} 0"#,
         ] {
             assert!(text.contains(wanted), "{wanted} is missing in\n{text}");
         }
@@ -129,6 +137,7 @@ mod tests {
             ListenerMetrics::new(&metrics, "l", &["expired"]),
             BackendMetrics::new(&metrics, "b"),
             WorkerMetrics::new(&metrics, 0),
+            CrlMetrics::new(&metrics, "p"),
         );
         metrics.register_expiry("a.pem", 0.0);
         metrics.register_trust_expiry("p", 0.0);

@@ -41,6 +41,10 @@ metrics! {
     CONFIG_LAST_RELOAD = Gauge "config_last_reload_success_timestamp_seconds", "When the generation in use was loaded.";
     CERTIFICATE_EXPIRY = Gauge "certificate_expiry_timestamp_seconds", "notAfter of an own certificate, by the file of its chain.";
     TRUST_EXPIRY = Gauge "trust_expiry_timestamp_seconds", "The earliest notAfter of a trust profile's CA certificates.";
+    CRL_NEXT_UPDATE = Gauge "crl_next_update_timestamp_seconds", "The earliest nextUpdate of a trust profile's CRLs in use; 0 while it has none.";
+    CRL_ENTRIES = Gauge "crl_entries", "Revoked certificates in a trust profile's CRLs in use.";
+    CRL_FETCHES = Counter "crl_fetches_total", "Fetches of CRLs over HTTP for a trust profile, by result.";
+    CRL_FILES = Counter "crl_files_total", "CRL files of a trust profile that were read because they were new or had changed, by result.";
     CONNECTIONS_ACCEPTED = Counter "connections_accepted_total", "Connections that were accepted and not shed.";
     CONNECTIONS_OPEN = Gauge "connections_open", "Connections that are open now, handshakes included.";
     CONNECTIONS_CLOSED = Counter "connections_closed_total", "Connections that ended, by the first cause.";
@@ -51,6 +55,9 @@ metrics! {
     REFUSALS = Counter "refusals_total", "Clients that the trust decision refused, by reason.";
     RESUMPTION = Counter "resumption_total", "Tickets that clients offered, by what became of them.";
     VERIFICATION_CACHE = Counter "verification_cache_total", "Client chains that were decided about, by whether they had been verified before.";
+    SESSIONS_TERMINATED = Counter "sessions_terminated_total", "Live connections that were ended since they are not authorised any more, by what they lost.";
+    SESSIONS_TOLERATED = Counter "sessions_tolerated_total", "Live connections that are not authorised any more and go on, since enforce is log; once for each reason.";
+    SHADOW_DECISIONS = Counter "shadow_decisions_total", "Decisions that the candidate configuration was asked for as well, by how it compares.";
     RELAY_BYTES = Counter "relay_bytes_total", "Bytes of plaintext relayed; up is from the client to the backend.";
     BACKEND_CONNECTS = Counter "backend_connects_total", "Connection attempts to a backend's servers.";
     BACKEND_CONNECT_DURATION = Histogram "backend_connect_duration_seconds", "Time to a connection with a backend.";

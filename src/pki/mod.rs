@@ -1,13 +1,17 @@
 //! A small certificate authority, for first steps, the demo and tests: CAs, intermediates, the
 //! certificates of servers and clients, and revocation lists, written as PEM files.
 //!
-//! It keeps no state and checks no policy: whoever holds an [`Authority`] may issue what it likes.
-//! It is for throw-away trust, not a replacement for a real CA.
+//! An [`Authority`] keeps no state and checks no policy: whoever holds one may issue what it
+//! likes. A [`folder::Folder`] keeps one on the disk, with a list of what it has issued and
+//! revoked; it is what `countersign pki` works on. Both are for throw-away trust, not a
+//! replacement for a real CA.
 
 mod authority;
 mod crl;
 mod error;
 pub mod files;
+pub mod folder;
+mod index;
 mod key;
 mod spec;
 #[cfg(test)]

@@ -181,6 +181,22 @@ impl Spec {
         self
     }
 
+    /// The common name of its subject.
+    pub fn common_name(&self) -> &str {
+        &self.common_name
+    }
+
+    /// When it is valid.
+    pub fn validity(&self) -> Validity {
+        self.validity
+    }
+
+    /// Its subject alternative names as text: DNS names, URIs, addresses.
+    pub fn names(&self) -> Vec<String> {
+        let addresses = self.ips.iter().map(ToString::to_string);
+        self.dns.iter().chain(&self.uris).cloned().chain(addresses).collect()
+    }
+
     pub(super) fn params(&self, ca: bool) -> Result<CertificateParams, PkiError> {
         self.validity.check()?;
         let mut params = CertificateParams::default();

@@ -26,7 +26,7 @@ use crate::{
     metrics::{CloseCause, ListenerMetrics},
     record::{ReceiveError, RecordLayer, SealError},
     ring::{BufferSize, Io, Pool, Socket},
-    sessions::{Phase, Registration, Session},
+    sessions::{self, Phase, Registration, Session},
 };
 
 use outbox::Outbox;
@@ -187,7 +187,11 @@ impl Relay {
     async fn conclude(&self, stop: Option<Stop>) -> (CloseCause, Option<String>) {
         let ended = self.session().ended();
         let (cause, farewell, detail) = match (ended, stop) {
-            (Some(cause), _) => (cause, Farewell::CloseNotify, None),
+            (Some(cause), _) => {
+                let farewell =
+                    sessions::alert(cause).map_or(Farewell::CloseNotify, Farewell::Alert);
+                (cause, farewell, self.session().take_loss())
+            }
             (None, None) => (CloseCause::Complete, Farewell::None, None),
             (None, Some(stop)) => stop.judge(),
         };

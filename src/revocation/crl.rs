@@ -2,6 +2,7 @@
 
 use std::{cmp::Ordering, fmt, sync::Arc, time::Duration};
 
+use data_encoding::HEXUPPER;
 use rustls_pki_types::{CertificateRevocationListDer, UnixTime, pem::PemObject};
 use x509_parser::{prelude::FromDer, x509::X509Name};
 
@@ -152,7 +153,7 @@ impl Crl {
 
     /// The key identifier of its issuer's key (RFC 5280 §5.2.1), as upper-case hexadecimal digits.
     pub fn authority_key_id(&self) -> Option<String> {
-        self.authority_key.as_deref().map(hexadecimal)
+        self.authority_key.as_deref().map(|key_id| HEXUPPER.encode(key_id))
     }
 
     /// Which certificates of its issuer it is about, for messages; empty if about all of them.
@@ -165,9 +166,10 @@ impl Crl {
         &self.digest
     }
 
-    /// Bytes that the index of its entries takes.
-    pub fn index_bytes(&self) -> usize {
-        self.index.memory_bytes()
+    /// Bytes that it takes in memory: nearly all of them are the index of its entries, with 26 for
+    /// a serial number of 20 octets, its date and its reason.
+    pub fn memory_bytes(&self) -> usize {
+        size_of::<Self>() + self.index.heap_bytes() + self.signed.kept_bytes()
     }
 
     /// By age, of two of one issuer and scope: the number decides, then thisUpdate. If a CA issues
@@ -197,7 +199,7 @@ impl PartialOrd for CrlNumber {
 impl fmt::Display for CrlNumber {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(if self.0.is_empty() { "00" } else { "" })?;
-        f.write_str(&hexadecimal(&self.0))
+        f.write_str(&HEXUPPER.encode(&self.0))
     }
 }
 
@@ -421,8 +423,4 @@ fn issuer_text(name: &[u8]) -> Result<Box<str>, CrlError> {
         text.push(c);
     }
     Ok(text.into_boxed_str())
-}
-
-fn hexadecimal(octets: &[u8]) -> String {
-    octets.iter().map(|octet| format!("{octet:02X}")).collect()
 }

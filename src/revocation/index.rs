@@ -3,9 +3,9 @@
 //! Serials are grouped by their length and lie sorted, one after the other, without anything
 //! between them. A table leads from the first bits that tell serials apart to the few neighbours
 //! among which a binary search ends: about four bytes for eight entries. With serials of 20 octets
-//! that is 25.5 bytes an entry, with date and reason.
+//! that is 26 bytes an entry at most, with date and reason.
 
-use std::ops::Range;
+use std::{cmp::Ordering, fmt, ops::Range, time::Duration};
 
 use rustls_pki_types::UnixTime;
 
@@ -83,14 +83,15 @@ pub struct Revocation {
     pub reason: Reason,
 }
 
-/// A serial number without its leading zero octets: how it is compared. Zero is empty.
+/// A serial number without its leading zero octets: how it is compared. Zero is empty. A negative
+/// one, which no CA should issue, counts as the positive one with the same octets.
 pub(super) fn significant(serial: &[u8]) -> &[u8] {
     let start = serial.iter().position(|&byte| byte != 0).unwrap_or(serial.len());
     &serial[start..]
 }
 
 /// The revoked serial numbers of one CRL.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Index {
     /// By length, ascending.
     groups: Box<[Group]>,
@@ -110,14 +111,20 @@ impl Index {
         self.entries
     }
 
-    /// Bytes that it takes, itself and on the heap.
-    pub(super) fn memory_bytes(&self) -> usize {
-        size_of::<Self>() + self.groups.iter().map(Group::memory_bytes).sum::<usize>()
+    /// Bytes that it takes on the heap.
+    pub(super) fn heap_bytes(&self) -> usize {
+        self.groups.iter().map(Group::memory_bytes).sum()
+    }
+}
+
+/// Without its millions of octets.
+impl fmt::Debug for Index {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Index").field("entries", &self.entries).finish_non_exhaustive()
     }
 }
 
 /// Serial numbers of one length.
-#[derive(Debug)]
 struct Group {
     length: usize,
     /// Sorted, each `length` octets long.
@@ -135,9 +142,7 @@ impl Group {
     fn get(&self, serial: &[u8]) -> Option<Revocation> {
         let found = self.find(serial, self.bucket(serial)?)?;
         Some(Revocation {
-            at: UnixTime::since_unix_epoch(std::time::Duration::from_secs(
-                self.dates[found].into(),
-            )),
+            at: UnixTime::since_unix_epoch(Duration::from_secs(self.dates[found].into())),
             reason: self.reasons[found],
         })
     }
@@ -152,9 +157,9 @@ impl Group {
         while !among.is_empty() {
             let middle = among.start + among.len() / 2;
             match serial_at(&self.serials, self.length, middle).cmp(serial) {
-                std::cmp::Ordering::Less => among.start = middle + 1,
-                std::cmp::Ordering::Greater => among.end = middle,
-                std::cmp::Ordering::Equal => return Some(middle),
+                Ordering::Less => among.start = middle + 1,
+                Ordering::Greater => among.end = middle,
+                Ordering::Equal => return Some(middle),
             }
         }
         None

@@ -1,7 +1,7 @@
 //! Which certificates their CAs have revoked: CRLs (RFC 5280 §5) read, indexed, verified and asked.
 //!
 //! A [`Crl`] is read once from its DER: strictly, in one pass, into an index of serial numbers that
-//! answers in well under a microsecond and costs some 25 bytes an entry. What it says counts for
+//! answers in well under a microsecond and costs some 26 bytes an entry. What it says counts for
 //! nothing until its signature is verified, and for that the key of its CA has to be known.
 //!
 //! A [`Store`] holds the CRLs of one trust profile. It [learns](Store::learn) the CAs whose keys are
@@ -37,6 +37,7 @@ mod stores;
 #[cfg(test)]
 mod tests;
 mod verify;
+mod waiting;
 
 pub use crl::{Crl, CrlNumber, MAX_CRL_BYTES, MAX_ENTRIES, parse_all};
 pub use error::CrlError;

@@ -25,7 +25,9 @@ pub enum Mode {
     /// Not at all.
     #[default]
     Off,
-    /// A certificate for which there is no CRL passes.
+    /// A certificate for which its issuer has no CRL passes. All else is as in
+    /// [`Require`](Self::Require): a CRL that is stale, or not in use before a time to come, is a
+    /// doubt.
     Prefer,
     /// Each certificate needs a CRL that speaks for it.
     Require,

@@ -39,6 +39,18 @@ impl Slot {
         self.all().any(|held| held.crl.scope == crl.scope)
     }
 
+    /// Whether the time of the next one has come.
+    fn is_due(&self, now: UnixTime) -> bool {
+        self.next.as_ref().is_some_and(|next| next.crl.this_update() <= now)
+    }
+
+    /// Puts the next one in the place of the current one if its time has come.
+    fn advance(&mut self, now: UnixTime) {
+        if self.is_due(now) {
+            self.current = self.next.take();
+        }
+    }
+
     /// The one that counts now, and when another one takes its place.
     fn at(&self, now: UnixTime) -> (Option<&Crl>, Option<UnixTime>) {
         let in_time = |held: &&Held| held.crl.this_update() <= now;
@@ -79,7 +91,31 @@ impl Shelf {
         })
     }
 
-    /// Takes a verified CRL unless a newer one is there.
+    /// Drops those whose source `keep` doesn't take.
+    pub(super) fn retain(&mut self, keep: impl Fn(&str) -> bool) {
+        for slot in &mut self.slots {
+            slot.current.take_if(|held| !keep(&held.source));
+            slot.next.take_if(|held| !keep(&held.source));
+        }
+        self.slots.retain(|slot| slot.all().next().is_some());
+    }
+
+    /// Whether it has this very one.
+    pub(super) fn has(&self, crl: &Crl) -> bool {
+        self.all().any(|(held, _)| held.crl.digest() == crl.digest())
+    }
+
+    /// Whether the time of a CRL has come that waited for it.
+    pub(super) fn is_due(&self, now: UnixTime) -> bool {
+        self.slots.iter().any(|slot| slot.is_due(now))
+    }
+
+    /// Takes the CRLs into use whose time has come.
+    pub(super) fn advance(&mut self, now: UnixTime) {
+        self.slots.iter_mut().for_each(|slot| slot.advance(now));
+    }
+
+    /// Takes a verified CRL, which it hasn't, unless a newer one is there.
     pub(super) fn put(&mut self, held: &Held, now: UnixTime) -> Offered {
         let crl = &held.crl;
         let position = self.slots.iter().position(|slot| slot.is_of(crl));
@@ -97,14 +133,7 @@ impl Shelf {
             return taken(crl, is_due);
         };
         let slot = &mut self.slots[position];
-        if slot.next.as_ref().is_some_and(|next| next.crl.this_update() <= now) {
-            slot.current = slot.next.take();
-        }
-        for there in slot.all() {
-            if there.crl.digest() == crl.digest() {
-                return Offered::Same;
-            }
-        }
+        slot.advance(now);
         let is_newer = |there: &Option<Held>| {
             there.as_ref().is_none_or(|there| crl.cmp_age(&there.crl) == Ordering::Greater)
         };

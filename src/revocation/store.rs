@@ -13,20 +13,16 @@ use super::{
     Crl, CrlState, CrlStatus, IssuerId, Link, Mode, Offered, Problem, Rules, Verdict,
     shelf::{Answer, Held, Shelf},
     verify::PublicKey,
+    waiting::WaitingRoom,
 };
 
 /// Issuers that a store knows: a profile's CAs and the intermediate ones that clients showed. A CA
 /// of the profile that issues more of them has none of its own to spare.
 const MAX_ISSUERS: usize = 1024;
 
-/// CRLs that wait for their issuer.
-const MAX_WAITING: usize = 1024;
-
-/// CRLs that wait for an issuer of one name: so many signatures are verified when it gets known.
-const MAX_WAITING_OF_A_NAME: usize = 128;
-
-/// CRLs of one source, name and scope that wait.
-const MAX_WAITING_OF_A_KIND: usize = 4;
+/// Issuers of one name: so many signatures are verified, at most, to find whose a CRL is, and
+/// whoever learns of an issuer waits for them.
+const MAX_ISSUERS_OF_A_NAME: usize = 64;
 
 /// Distribution points that are remembered until somebody takes them.
 const MAX_WANTED: usize = 256;
@@ -40,7 +36,7 @@ pub struct Store {
     rules: Rules,
     known: ArcSwap<Known>,
     /// Held by whoever changes `known`; never to answer.
-    waiting: Mutex<Vec<Waiting>>,
+    waiting: Mutex<WaitingRoom>,
     wanted: Mutex<BTreeSet<Box<str>>>,
 }
 
@@ -61,16 +57,6 @@ struct Issuer {
     shelf: Shelf,
 }
 
-/// A CRL that no known key verifies.
-#[derive(Debug)]
-struct Waiting {
-    held: Held,
-    /// Keys that didn't verify it: those that may sign CRLs, each tried once.
-    failed: usize,
-    /// When it was offered.
-    since: UnixTime,
-}
-
 impl Store {
     /// An empty one.
     pub fn new(rules: Rules) -> Self {
@@ -82,6 +68,45 @@ impl Store {
         }
     }
 
+    /// A store for the next configuration of the same profile: it knows every CA that this one
+    /// knows, and those CRLs that came from a source that `keep` takes. What was verified isn't
+    /// verified again: a CA is its name and key, so that what it signed stays its own.
+    pub fn successor(&self, rules: Rules, keep: impl Fn(&str) -> bool) -> Self {
+        let waiting = lock(&self.waiting);
+        let mut known = Known::clone(&self.known.load());
+        for issuer in known.issuers.values_mut() {
+            if issuer.shelf.all().any(|(held, _)| !keep(&held.source)) {
+                Arc::make_mut(issuer).shelf.retain(&keep);
+            }
+        }
+        known.epoch += 1;
+        Self {
+            rules,
+            known: ArcSwap::from_pointee(known),
+            waiting: Mutex::new(waiting.of_sources(keep)),
+            wanted: Mutex::default(),
+        }
+    }
+
+    /// Whether it knows that CA.
+    pub fn knows(&self, issuer: &IssuerId) -> bool {
+        self.known.load().issuers.contains_key(issuer)
+    }
+
+    /// Gets to know the CAs that `other` knows, as far as there is room; their CRLs not.
+    pub fn learn_from(&self, other: &Self) {
+        let mut waiting = lock(&self.waiting);
+        let mut known = Known::clone(&self.known.load());
+        for (id, theirs) in &other.known.load().issuers {
+            if known.issuers.len() < MAX_ISSUERS && !known.issuers.contains_key(id) {
+                let mut issuer = Issuer { shelf: Shelf::default(), ..Issuer::clone(theirs) };
+                issuer.adopt(&mut waiting);
+                known.issuers.insert(*id, Arc::new(issuer));
+            }
+        }
+        self.publish(known);
+    }
+
     /// The rules by which it answers.
     pub fn rules(&self) -> &Rules {
         &self.rules
@@ -90,16 +115,16 @@ impl Store {
     /// Gets to know a CA whose key is proved: a CA of the profile, or an intermediate one of a path
     /// whose signatures verified. `name` is its whole subject in DER, `spki` its whole
     /// SubjectPublicKeyInfo; `may_sign_crls` is false if its certificate has a keyUsage without
-    /// cRLSign (RFC 5280 §4.2.1.3). CRLs that wait for it are verified now, up to 128.
+    /// cRLSign (RFC 5280 §4.2.1.3). CRLs that wait for it are verified now, up to 256.
     ///
     /// Cheap, and without a lock, once it is known. If another certificate of it says that it may
-    /// sign CRLs, it may.
+    /// sign CRLs, it may. With [`Mode::Off`] it learns too, for the store that comes after it.
     pub fn learn(&self, name: &[u8], spki: &[u8], may_sign_crls: bool) -> IssuerId {
         let id = IssuerId::of(name, spki);
         let is_known = |known: &Known| {
             known.issuers.get(&id).is_some_and(|issuer| issuer.may_sign_crls || !may_sign_crls)
         };
-        if self.rules.mode == Mode::Off || is_known(&self.known.load()) {
+        if is_known(&self.known.load()) {
             return id;
         }
         let mut waiting = lock(&self.waiting);
@@ -111,6 +136,7 @@ impl Store {
         let mut issuer = match known.issuers.get(&id) {
             Some(issuer) => Issuer::clone(issuer),
             None if known.issuers.len() == MAX_ISSUERS => return id,
+            None if known.of_name(name).count() == MAX_ISSUERS_OF_A_NAME => return id,
             None => Issuer {
                 name: name.into(),
                 key: PublicKey::parse(spki),
@@ -129,25 +155,38 @@ impl Store {
     /// whose issuer isn't known wait for it. None ever replaces a newer one.
     pub fn offer(&self, source: &str, crls: Vec<Arc<Crl>>, now: UnixTime) -> Vec<Offered> {
         let source: Arc<str> = source.into();
+        let held = |crl| Held { crl, source: Arc::clone(&source) };
+        crls.into_iter().map(|crl| self.offer_one(&held(crl), now)).collect()
+    }
+
+    /// Whoever learns of an issuer meanwhile waits for one signature, and not for a whole file.
+    fn offer_one(&self, held: &Held, now: UnixTime) -> Offered {
         let mut waiting = lock(&self.waiting);
         let mut known = Known::clone(&self.known.load());
-        let mut changed = false;
-        let offered = crls
-            .into_iter()
-            .map(|crl| {
-                let held = Held { crl, source: Arc::clone(&source) };
-                let offered = known.place(&held, &mut waiting, now);
-                changed |= matches!(offered, Offered::InUse | Offered::NotYet { .. });
-                offered
-            })
-            .collect();
-        if changed {
+        let offered = known.place(held, &mut waiting, now);
+        if matches!(offered, Offered::InUse | Offered::NotYet { .. }) {
             self.publish(known);
         }
         offered
     }
 
-    /// Changes whenever an answer may have changed for another reason than time.
+    /// Notes which CRLs are in use whose thisUpdate lay in the future when they were offered. They
+    /// count in answers without this; only the [epoch](Self::epoch) doesn't tell of them before.
+    pub fn advance(&self, now: UnixTime) {
+        let is_due = |issuer: &Arc<Issuer>| issuer.shelf.is_due(now);
+        if !self.known.load().issuers.values().any(is_due) {
+            return;
+        }
+        let _changing = lock(&self.waiting);
+        let mut known = Known::clone(&self.known.load());
+        for issuer in known.issuers.values_mut().filter(|issuer| is_due(issuer)) {
+            Arc::make_mut(issuer).shelf.advance(now);
+        }
+        self.publish(known);
+    }
+
+    /// Changes whenever an answer may have changed for another reason than time. Who keeps an answer
+    /// reads this first and asks then, so that no change in between is missed.
     pub fn epoch(&self) -> u64 {
         self.known.load().epoch
     }
@@ -205,6 +244,8 @@ impl Store {
             source: Arc::clone(&held.source),
             state,
         };
+        // In this order: a CRL that is being adopted shows in one place or the other.
+        let waiting = lock(&self.waiting);
         let known = self.known.load();
         let mut all: Vec<CrlStatus> = known
             .issuers
@@ -213,7 +254,7 @@ impl Store {
             .map(|(held, in_use)| {
                 status(held, if in_use { CrlState::InUse } else { CrlState::NotYet })
             })
-            .chain(lock(&self.waiting).iter().map(|it| status(&it.held, CrlState::Waiting)))
+            .chain(waiting.all().map(|held| status(held, CrlState::Waiting)))
             .collect();
         all.sort_by(|left, right| {
             let key =
@@ -236,7 +277,7 @@ impl Store {
                 "no more issuers are kept, and its own is none of them; the CAs of this profile \
                  have issued to too many others",
             ),
-            None => Err("its issuer isn't known"),
+            None => Err("its issuer isn't known, or too many other CAs have its name"),
         }
     }
 
@@ -259,15 +300,12 @@ impl Store {
                 .to_owned();
         }
         let waiting = self.waiting.try_lock();
-        let forged = waiting
-            .as_ref()
-            .ok()
-            .and_then(|waiting| waiting.iter().find(|it| it.held.crl.issuer == issuer.name));
+        let forged = waiting.as_ref().ok().and_then(|waiting| waiting.of_name(&issuer.name).next());
         match forged {
             Some(forged) => format!(
                 "there is no CRL of its issuer; the one from {} has its name, but isn't signed with \
                  its key",
-                forged.held.source
+                forged.source
             ),
             None => "there is no CRL of its issuer".to_owned(),
         }
@@ -277,7 +315,8 @@ impl Store {
     fn want(&self, link: &Link) {
         let Ok(mut wanted) = self.wanted.try_lock() else { return };
         for point in &link.distribution_points {
-            if wanted.len() < MAX_WANTED && point.len() <= MAX_WANTED_BYTES {
+            let has_room = wanted.len() < MAX_WANTED && point.len() <= MAX_WANTED_BYTES;
+            if has_room && !wanted.contains(point) {
                 wanted.insert(point.clone());
             }
         }
@@ -291,87 +330,39 @@ impl Store {
 }
 
 impl Known {
+    fn of_name(&self, name: &[u8]) -> impl Iterator<Item = &Arc<Issuer>> {
+        self.issuers.values().filter(move |issuer| *issuer.name == *name)
+    }
+
     /// Puts a CRL where it belongs.
-    fn place(&mut self, held: &Held, waiting: &mut Vec<Waiting>, now: UnixTime) -> Offered {
+    fn place(&mut self, held: &Held, waiting: &mut WaitingRoom, now: UnixTime) -> Offered {
         let crl = &held.crl;
-        if let Some(known) = waiting.iter().find(|it| it.held.crl.digest() == crl.digest()) {
-            return known.as_offered();
+        if let Some(offered) = waiting.find(crl) {
+            return offered;
         }
         let mut failed = 0;
         for issuer in self.issuers.values_mut().filter(|it| it.name == crl.issuer) {
             let Some(key) = issuer.key.as_ref().filter(|_| issuer.may_sign_crls) else { continue };
+            if issuer.shelf.has(crl) {
+                return Offered::Same;
+            }
             if crl.signed.is_by(key) {
                 return Arc::make_mut(issuer).shelf.put(held, now);
             }
             failed += 1;
         }
-        set_aside(waiting, Waiting { held: held.clone(), failed, since: now })
+        waiting.add(held.clone(), failed, now)
     }
 }
 
 impl Issuer {
-    /// Takes those of the waiting CRLs that are its own.
-    fn adopt(&mut self, waiting: &mut Vec<Waiting>) {
+    /// Takes those of the waiting CRLs that are its own. One that is older than another is dropped.
+    fn adopt(&mut self, waiting: &mut WaitingRoom) {
         let Some(key) = self.key.as_ref().filter(|_| self.may_sign_crls) else { return };
-        waiting.retain_mut(|it| {
-            if it.held.crl.issuer != self.name {
-                return true;
-            }
-            if it.held.crl.signed.is_by(key) {
-                // One that is older than another is dropped.
-                self.shelf.put(&it.held, it.since);
-                return false;
-            }
-            it.failed += 1;
-            true
-        });
-    }
-}
-
-impl Waiting {
-    fn as_offered(&self) -> Offered {
-        let issuer = self.held.crl.issuer();
-        match self.failed {
-            0 => Offered::Waiting {
-                why: format!(
-                    "no CA named {issuer} that may sign CRLs is known yet: neither one of the \
-                     profile, nor an intermediate one that a client has shown"
-                ),
-            },
-            failed => Offered::Unverified {
-                why: format!(
-                    "its signature doesn't verify with the key of {issuer} ({failed} tried); it is \
-                     forged, or of another CA with this name"
-                ),
-            },
+        for (held, since) in waiting.take_signed_by(&self.name, key) {
+            self.shelf.put(&held, since);
         }
     }
-}
-
-/// Keeps a CRL that no known key verifies. Of one source, name and scope the first is kept, since it
-/// may be the last good one, and the latest ones.
-fn set_aside(waiting: &mut Vec<Waiting>, new: Waiting) -> Offered {
-    let crl = Arc::clone(&new.held.crl);
-    let is_alike = |it: &Waiting| {
-        it.held.source == new.held.source
-            && it.held.crl.issuer == crl.issuer
-            && it.held.crl.scope == crl.scope
-    };
-    let alike: Vec<usize> = (0..waiting.len()).filter(|&at| is_alike(&waiting[at])).collect();
-    if alike.len() >= MAX_WAITING_OF_A_KIND {
-        waiting.remove(alike[1]);
-    }
-    let same_name = waiting.iter().filter(|it| it.held.crl.issuer == crl.issuer).count();
-    let limit = match () {
-        () if waiting.len() >= MAX_WAITING => MAX_WAITING,
-        () if same_name >= MAX_WAITING_OF_A_NAME => MAX_WAITING_OF_A_NAME,
-        () => {
-            let offered = new.as_offered();
-            waiting.push(new);
-            return offered;
-        }
-    };
-    Offered::Refused { why: format!("{limit} CRLs wait for their issuers already") }
 }
 
 /// A thread that panicked with it has left no half of a change: each is one call.

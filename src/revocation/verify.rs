@@ -106,6 +106,14 @@ impl Signed {
         Ok(Self { algorithm: algorithm.into(), message, signature: signature.into() })
     }
 
+    /// Bytes that are kept to be verified.
+    pub(super) fn kept_bytes(&self) -> usize {
+        match &self.message {
+            Message::Digest(_) => 0,
+            Message::Whole(message) => message.len(),
+        }
+    }
+
     /// Whether this key made the signature.
     pub(super) fn is_by(&self, key: &PublicKey) -> bool {
         key.is_well_formed()

@@ -43,13 +43,15 @@ pub struct Socket {
     fd: OwnedFd,
     /// Set once by [`Socket::cancel`]: every later wait fails at once.
     cancelled: Cell<bool>,
+    /// Operations that wait on it now; never too few.
+    waiting: Cell<u8>,
 }
 
 impl Socket {
     /// Takes over a descriptor; it must be in non-blocking mode or only be used through the
     /// methods here, which never block either way.
     pub fn new(fd: OwnedFd) -> Rc<Self> {
-        Rc::new(Self { fd, cancelled: Cell::new(false) })
+        Rc::new(Self { fd, cancelled: Cell::new(false), waiting: Cell::new(0) })
     }
 
     fn raw(&self) -> RawFd {
@@ -75,7 +77,9 @@ impl Socket {
         )
         .flags(libc::SOCK_CLOEXEC)
         .build();
+        self.waiting.update(|count| count.saturating_add(1));
         let (result, (_, address)) = op::submit(entry, (self.clone(), address)).await;
+        self.waiting.update(|count| count.saturating_sub(1));
         let fd = result?;
         // JUSTIFICATION: the ring returns a bare number.
         // SAFETY: accept succeeded, so `fd` is an open descriptor that nothing else owns.
@@ -111,7 +115,10 @@ impl Socket {
         let entry =
             opcode::Connect::new(types::Fd(self.raw()), address.as_ptr().cast(), address.len())
                 .build();
-        op::submit(entry, (self.clone(), address)).await.0.map(|_| ())
+        self.waiting.update(|count| count.saturating_add(1));
+        let result = op::submit(entry, (self.clone(), address)).await.0.map(|_| ());
+        self.waiting.update(|count| count.saturating_sub(1));
+        result
     }
 
     /// Waits until a read would not block: data, the end of the stream, or an error.
@@ -134,17 +141,28 @@ impl Socket {
         self.live()?;
         let entry =
             opcode::PollAdd::new(types::Fd(self.raw()), u32::from(events.cast_unsigned())).build();
-        op::submit(entry, self.clone()).await.0.map(|_| ())
+        self.waiting.update(|count| count.saturating_add(1));
+        let result = op::submit(entry, self.clone()).await.0.map(|_| ());
+        self.waiting.update(|count| count.saturating_sub(1));
+        result
     }
 
     /// Wakes everything that waits on this socket with `ECANCELED`, and lets every later wait
     /// fail at once. Reads and writes of what is ready still work, so that a last alert can be
     /// sent. Nothing is sent or closed by this.
     pub fn cancel(self: &Rc<Self>) {
-        if !self.cancelled.replace(true) {
-            let all = types::CancelBuilder::fd(types::Fd(self.raw())).all();
-            drop(op::submit(opcode::AsyncCancel2::new(all).build(), self.clone()));
+        if self.cancelled.replace(true) {
+            return;
         }
+        // The kernel looks through all that waits on the ring for each of these, to the end if it
+        // has to find several: with thousands of connections that is dear.
+        let one = types::CancelBuilder::fd(types::Fd(self.raw()));
+        let wanted = match self.waiting.get() {
+            0 => return,
+            1 => one,
+            _ => one.all(),
+        };
+        drop(op::submit(opcode::AsyncCancel2::new(wanted).build(), self.clone()));
     }
 
     /// Makes waits possible again after [`Socket::cancel`], for the orderly end of a connection

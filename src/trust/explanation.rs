@@ -1,5 +1,6 @@
 //! A decision with everything that led to it, for whoever has to put right what was refused.
 
+use data_encoding::HEXLOWER;
 use rustls_pki_types::{CertificateDer, UnixTime};
 use serde::{Serialize, Serializer};
 
@@ -151,7 +152,7 @@ impl Link {
 
 fn fingerprint(der: &[u8]) -> String {
     use aws_lc_rs::digest::{SHA256, digest};
-    digest(&SHA256, der).as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    HEXLOWER.encode(digest(&SHA256, der).as_ref())
 }
 
 impl From<Result<Permit, Refused>> for Verdict {

@@ -1,10 +1,14 @@
 //! Who a certificate says it is for.
 
 use aws_lc_rs::digest;
+use data_encoding::HEXUPPER;
 use rustls_pki_types::CertificateDer;
 
 use super::{KeyAlgorithm, MalformedCertificate, certificate::Certificate, dn};
 use crate::name::{DnsName, PeerName};
+
+/// Common names that one subject may have. Real ones have one.
+const MAX_COMMON_NAMES: usize = 16;
 
 /// Who a certificate says it is for, as text that is safe to log and to pass on.
 ///
@@ -19,7 +23,10 @@ pub struct Identity {
     key_algorithm: KeyAlgorithm,
     signature_algorithm: &'static str,
     names: Box<[PeerName]>,
-    common_name_as_dns: Option<DnsName>,
+    /// Those common names of the subject that could pass for a name.
+    common_names: Box<[PeerName]>,
+    /// Whether the only one of them is the only common name, and a DNS name.
+    common_name_counts: bool,
     fingerprint: [u8; 32],
 }
 
@@ -35,11 +42,13 @@ impl Identity {
     pub(super) fn of(certificate: &Certificate<'_>) -> Result<Self, MalformedCertificate> {
         let names = certificate.names()?;
         let common_names = certificate.common_names();
+        if common_names.len() > MAX_COMMON_NAMES {
+            let why = format!("it has more than {MAX_COMMON_NAMES} common names");
+            return Err(MalformedCertificate(why));
+        }
         // Two common names are two answers to the question who this is: then none counts.
-        let common_name_as_dns = match &*common_names {
-            [Some(only)] => DnsName::parse(only).ok(),
-            _ => None,
-        };
+        let common_name_counts =
+            matches!(&*common_names, [Some(only)] if DnsName::parse(only).is_ok());
         let mut text = String::new();
         let mut end_of = |part: &str| {
             text.push_str(part);
@@ -63,7 +72,8 @@ impl Identity {
             key_algorithm: certificate.key,
             signature_algorithm: certificate.signature_algorithm(),
             names: names.into(),
-            common_name_as_dns,
+            common_names: common_names.iter().flatten().filter_map(|it| as_name(it)).collect(),
+            common_name_counts,
             fingerprint,
         })
     }
@@ -112,9 +122,18 @@ impl Identity {
         &self.fingerprint
     }
 
+    /// Whatever could pass for a name of the certificate's holder: its names, and its common names
+    /// even where they don't count, since backends are told of them.
+    pub(super) fn all_names(&self) -> impl Iterator<Item = &PeerName> {
+        self.names.iter().chain(&self.common_names)
+    }
+
     /// The common name, if there is exactly one and it is a DNS name.
     pub(super) fn common_name_as_dns(&self) -> Option<&DnsName> {
-        self.common_name_as_dns.as_ref()
+        match &*self.common_names {
+            [PeerName::Dns(only)] if self.common_name_counts => Some(only),
+            _ => None,
+        }
     }
 
     fn part(&self, index: usize) -> &str {
@@ -124,11 +143,19 @@ impl Identity {
     }
 }
 
+/// What whoever compares common names could take this one for; a dot at its end is no difference.
+fn as_name(common_name: &str) -> Option<PeerName> {
+    let text = common_name.strip_suffix('.').unwrap_or(common_name);
+    let address = || text.parse().ok().map(PeerName::Ip);
+    let dns = || PeerName::from_dns_san(text.as_bytes()).ok();
+    address().or_else(dns).or_else(|| PeerName::from_uri_san(text.as_bytes()).ok())
+}
+
 /// A serial number in upper-case hexadecimal digits, without leading zero octets.
 pub(super) fn hex(serial: &[u8]) -> String {
     let start = serial.iter().position(|&byte| byte != 0).unwrap_or(serial.len());
     match &serial[start..] {
         [] => "00".to_owned(),
-        significant => significant.iter().map(|byte| format!("{byte:02X}")).collect(),
+        significant => HEXUPPER.encode(significant),
     }
 }

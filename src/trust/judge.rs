@@ -9,10 +9,12 @@ use super::{
     Identity, Refusal, Refused,
     identity::hex,
     nearest,
-    policy::{Anchor, Binding, Policy, Rule},
+    partners::{check_foreign, check_key_sizes, check_pins, check_reserved},
+    policy::{Anchor, Binding, Policy},
     proof::{PathFacts, Validity},
+    rules::{Claim, Client, Rule, Rules},
     verification::rfc3339,
-    witness::{Check, Step, Unseen, Witness},
+    witness::{Check, Step, Witness},
 };
 use crate::{
     config::EkuRule,
@@ -49,8 +51,13 @@ impl Objection {
         Self { progress: Progress::Path, reason, detail: detail.into() }
     }
 
+    /// A CA of the path has revoked a certificate of it.
+    fn revoked(detail: String) -> Self {
+        Self { progress: Progress::Revoked, reason: Refusal::Revoked, detail }
+    }
+
     /// A rule lists the peer and is bound to its CA, and still doesn't admit it.
-    fn of_rule(reason: Refusal, detail: impl Into<String>) -> Self {
+    pub(super) fn of_rule(reason: Refusal, detail: impl Into<String>) -> Self {
         Self { progress: Progress::Listed, reason, detail: detail.into() }
     }
 
@@ -65,6 +72,18 @@ impl Objection {
             detail: self.detail.clone(),
             most_telling: self.tells_more_than(kept),
         }
+    }
+
+    /// A name of the peer's is for another CA than the path's.
+    pub(super) fn for_another_ca(detail: impl Into<String>) -> Self {
+        let reason = Refusal::NameNotAllowedForCa;
+        Self { progress: Progress::OtherCa, reason, detail: detail.into() }
+    }
+
+    /// No rule of the path's CA lists the peer.
+    pub(super) fn not_listed(detail: impl Into<String>) -> Self {
+        let reason = Refusal::NameNotListed;
+        Self { progress: Progress::Unlisted, reason, detail: detail.into() }
     }
 
     /// Keeps the one that tells most, the first of several.
@@ -97,6 +116,9 @@ enum Progress {
     OtherCa,
     /// A rule lists a name and is bound to the CA.
     Listed,
+    /// The same, and a certificate is revoked: that outweighs whatever another rule is in doubt
+    /// about.
+    Revoked,
 }
 
 /// Decides about a client whose path was verified.
@@ -113,18 +135,26 @@ pub(super) fn judge(
             "the CA that vouches for it is none of the listener's",
         ));
     };
+    let rules = policy.rules();
+    let client = Client::of(identity);
+    let claims = rules.claims(&client, anchor);
     let mut most_telling = None;
-    for (rule_index, rule) in policy.rules().iter().enumerate() {
+    for (number, rule) in rules.iter().enumerate() {
         witness.note(|| look_at(rule, anchor));
+        let first = claims.partition_point(|claim| claim.entry.rule < number);
+        let claim = claims.get(first).filter(|claim| claim.entry.rule == number);
+        if witness.is_watching() && anchor.is_bound_to(rule) {
+            note_names(rule, &client, (claim, &claims), rules, witness);
+        }
+        let Some(claim) = claim else { continue };
         for binding in anchor.bindings.iter().filter(|binding| binding.is_for(rule)) {
-            let Some((pattern, name)) = find_name(rule, identity, witness) else { continue };
-            let case = Case { identity, path, anchor, rule, binding, name: &name };
+            let case = Case { rules, client: &client, path, anchor, rule, binding, claim };
             match admit(&case, now, witness) {
                 Ok(valid_until) => {
                     return Ok(Grant {
-                        rule: rule_index,
-                        pattern,
-                        name,
+                        rule: number,
+                        pattern: claim.entry.pattern,
+                        name: claim.name.clone(),
                         anchor: index,
                         valid_until,
                     });
@@ -133,31 +163,73 @@ pub(super) fn judge(
             }
         }
     }
-    Err(most_telling.unwrap_or_else(|| unlisted(policy, identity, anchor, witness)))
+    match most_telling {
+        Some(objection) if objection.progress > Progress::Unlisted => Err(objection),
+        _ => Err(unlisted(policy, &client, anchor, witness)),
+    }
 }
 
 fn look_at(rule: &Rule, anchor: &Anchor) -> Step {
     Step::Rule {
         peers: rule.set.name.to_string(),
         profile: rule.set.trust.name.to_string(),
-        bound: anchor.bindings.iter().any(|binding| binding.is_for(rule)),
+        bound: anchor.is_bound_to(rule),
+    }
+}
+
+/// Tells which names of the client's a rule lists, up to the one that counts. With what counts for
+/// this rule comes what counts for any.
+fn note_names(
+    rule: &Rule,
+    client: &Client<'_>,
+    (own, all): (Option<&Claim<'_>>, &[Claim<'_>]),
+    rules: &Rules,
+    witness: &impl Witness,
+) {
+    let find = |patterns: &[NamePattern], name: &PeerName| {
+        patterns.iter().find(|pattern| pattern.matches(name)).map(NamePattern::to_string)
+    };
+    for name in client.names() {
+        let listed = find(&rule.set.names, name);
+        let is_listed = listed.is_some();
+        let vouched_for = find(&rule.set.trust.names, name);
+        witness.note(|| Step::Name { name: name.to_string(), vouched_for, listed });
+        if own.is_some_and(|claim| claim.name == name) {
+            return;
+        }
+        let narrower = all.iter().find(|claim| is_listed && claim.name == name);
+        if let Some(narrower) = narrower {
+            let peers = &rules.get(narrower.entry.rule).set.name;
+            witness.note(|| Step::Check {
+                check: Check::Narrowest,
+                passed: false,
+                detail: format!("peers.{peers} lists {name} more narrowly"),
+            });
+        }
     }
 }
 
 /// A peer that a rule lists, and the CA that vouches for it.
-struct Case<'a> {
-    identity: &'a Identity,
-    path: &'a PathFacts,
-    anchor: &'a Anchor,
-    rule: &'a Rule,
-    binding: &'a Binding,
-    /// The name that the rule lists.
-    name: &'a PeerName,
+pub(super) struct Case<'a> {
+    pub(super) rules: &'a Rules,
+    pub(super) client: &'a Client<'a>,
+    pub(super) path: &'a PathFacts,
+    pub(super) anchor: &'a Anchor,
+    pub(super) rule: &'a Rule,
+    pub(super) binding: &'a Binding,
+    /// By what the rule lists it.
+    pub(super) claim: &'a Claim<'a>,
 }
 
 /// Decides under the one rule that lists the peer; the last second in which its path is valid.
 fn admit(case: &Case<'_>, now: UnixTime, witness: &impl Witness) -> Result<UnixTime, Objection> {
     let profile = &case.rule.set.trust;
+    if case.rule.set.discovered.is_some() {
+        witness.check(Check::Reserved, check_reserved(case), |()| {
+            "no name of the certificate is one of another profile".to_owned()
+        })?;
+    }
+    witness.check_if_bad(Check::Reserved, check_foreign(case))?;
     witness.check(Check::Length, check_length(case), |()| {
         let (used, most) = (case.path.intermediates(), profile.max_intermediates);
         format!("{used} intermediate certificates of at most {most}")
@@ -169,6 +241,13 @@ fn admit(case: &Case<'_>, now: UnixTime, witness: &impl Witness) -> Result<UnixT
         let found =
             if case.path.constrains_names { "the name is within them" } else { "there are none" };
         found.to_owned()
+    })?;
+    witness.check(Check::KeySize, check_key_sizes(case), |()| {
+        format!("RSA from {} bits, ECDSA from {}", profile.min_rsa_bits, profile.min_ec_bits)
+    })?;
+    witness.check(Check::Pin, check_pins(case), |()| {
+        let pins = case.rule.set.pins.is_empty();
+        if pins { "any key will do" } else { "the key is pinned" }.to_owned()
     })?;
     let valid_until = witness.check(Check::Validity, check_validity(case, now), |&end| {
         format!("valid until {}", rfc3339(end))
@@ -236,10 +315,11 @@ fn wanted_purpose(eku: EkuRule) -> &'static str {
 /// Name constraints are checked against the subjectAltName alone, so that a CA that is bound by
 /// them could go round them with a common name.
 fn check_name_constraints(case: &Case<'_>) -> Result<(), Objection> {
-    if case.path.constrains_names && !case.identity.names().contains(case.name) {
+    let name = case.claim.name;
+    if case.path.constrains_names && !case.client.identity.names().contains(name) {
         return Err(Objection::of_rule(
             Refusal::NameConstraint,
-            format!("{} is a common name, and a CA of the path has name constraints", case.name),
+            format!("{name} is a common name, and a CA of the path has name constraints"),
         ));
     }
     Ok(())
@@ -286,10 +366,12 @@ fn check_revocation(case: &Case<'_>, now: UnixTime) -> Result<(), Objection> {
     };
     let profile = &case.rule.set.trust.name;
     Err(match problem {
-        Problem::Revoked { link, at, reason } => Objection::of_rule(
-            Refusal::Revoked,
-            format!("{} was revoked at {} ({})", which(link), rfc3339(at), reason.as_str()),
-        ),
+        Problem::Revoked { link, at, reason } => Objection::revoked(format!(
+            "{} was revoked at {} ({})",
+            which(link),
+            rfc3339(at),
+            reason.as_str()
+        )),
         Problem::Unknown { link, why } => Objection::of_rule(
             Refusal::RevocationUnknown,
             format!("whether {} is revoked isn't known in trust.{profile}: {why}", which(link)),
@@ -313,57 +395,21 @@ fn describe_revocation(mode: Mode) -> &'static str {
     }
 }
 
-/// The entry of the peer set, and the name of the certificate that it lists and that the profile's
-/// CAs may vouch for.
-fn find_name(
-    rule: &Rule,
-    identity: &Identity,
-    witness: &impl Witness,
-) -> Option<(usize, PeerName)> {
-    let profile = &rule.set.trust;
-    let find = |name: &PeerName| {
-        let vouched_for = profile.names.iter().find(|pattern| pattern.matches(name));
-        let listed = rule.set.names.iter().position(|pattern| pattern.matches(name));
-        witness.note(|| Step::Name {
-            name: name.to_string(),
-            vouched_for: vouched_for.map(NamePattern::to_string),
-            listed: listed.map(|index| rule.set.names[index].to_string()),
-        });
-        vouched_for.and(listed).map(|index| (index, name.clone()))
-    };
-    if identity.names().is_empty() && profile.common_name {
-        return find(&PeerName::Dns(identity.common_name_as_dns()?.clone()));
-    }
-    identity.names().iter().find_map(find)
-}
-
 /// The objection to a peer that no rule of its CA lists.
 fn unlisted(
     policy: &Policy,
-    identity: &Identity,
+    client: &Client<'_>,
     anchor: &Anchor,
     witness: &impl Witness,
 ) -> Objection {
-    let elsewhere = policy
-        .rules()
-        .iter()
-        .filter(|rule| !anchor.is_bound_to(rule))
-        .find_map(|rule| Some((rule, find_name(rule, identity, &Unseen)?.1)));
-    if let Some((rule, name)) = elsewhere {
-        return Objection {
-            progress: Progress::OtherCa,
-            reason: Refusal::NameNotAllowedForCa,
-            detail: format!(
-                "{name} is listed in peers.{} for the CAs of trust.{}, and {} isn't one of them",
-                rule.set.name, rule.set.trust.name, anchor.subject
-            ),
-        };
+    if let Some(claim) = policy.rules().listed_elsewhere(client, anchor) {
+        let (name, set) = (claim.name, &policy.rules().get(claim.entry.rule).set);
+        return Objection::for_another_ca(format!(
+            "{name} is listed in peers.{} for the CAs of trust.{}, and {} isn't one of them",
+            set.name, set.trust.name, anchor.subject
+        ));
     }
-    Objection {
-        progress: Progress::Unlisted,
-        reason: Refusal::NameNotListed,
-        detail: describe_unlisted(policy, identity, witness),
-    }
+    Objection::not_listed(describe_unlisted(policy, client.identity, witness))
 }
 
 fn describe_unlisted(policy: &Policy, identity: &Identity, witness: &impl Witness) -> String {

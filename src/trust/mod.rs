@@ -35,12 +35,14 @@ mod explanation;
 mod identity;
 mod judge;
 mod nearest;
+mod partners;
 mod path;
 mod permit;
 mod policy;
 mod presented;
 mod proof;
 mod refusal;
+mod rules;
 #[cfg(test)]
 mod tests;
 mod verification;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::name::PeerName;
 
-use super::policy::Rule;
+use super::rules::Rules;
 
 /// Edits between two names that are still called near.
 const MAX_EDITS: usize = 8;
@@ -25,7 +25,7 @@ pub(super) struct Nearest {
 }
 
 /// The nearest listed name; `None` if nothing is similar.
-pub(super) fn listed(rules: &[Rule], names: &[PeerName]) -> Option<Nearest> {
+pub(super) fn listed(rules: &Rules, names: &[PeerName]) -> Option<Nearest> {
     let presented: Vec<String> = names.iter().take(MAX_NAMES).map(PeerName::to_string).collect();
     let mut best: Option<(usize, Nearest)> = None;
     let listed = rules.iter().flat_map(|rule| rule.set.names.iter().map(move |name| (rule, name)));

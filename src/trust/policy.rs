@@ -13,12 +13,12 @@ use super::{
     permit::Peer,
     presented::Presented,
     proof::{AnchorId, Proof, Validity},
+    rules::{Rule, Rules},
     verified::{ChainDigest, Verified},
     witness::{Check, Unseen, Witness},
 };
 use crate::{
     config::{CaCertificate, ClientAuth, PeerSet, TrustProfile},
-    name::PeerName,
     revocation::{IssuerId, Store, Stores},
 };
 
@@ -34,12 +34,15 @@ pub struct PolicyError {
     pub problem: String,
 }
 
+/// The most bytes of CA subjects in a certificate request. The protocol has room for 64 KiB, but
+/// each handshake pays for them, and many clients read a list of public CAs as noise.
+const MAX_HINT_BYTES: usize = 16 * 1024;
+
 /// The peers that one listener admits. Immutable, and cheap to share between threads.
 #[derive(Debug)]
 pub struct Policy {
     client_auth: ClientAuth,
-    /// In the order of the listener's `peers`.
-    rules: Vec<Rule>,
+    rules: Rules,
     /// As webpki takes them; `anchors` has what is known beside, by the same index.
     trust_anchors: Vec<TrustAnchor<'static>>,
     anchors: Vec<Anchor>,
@@ -47,14 +50,6 @@ pub struct Policy {
     root_hint_subjects: Vec<DistinguishedName>,
     /// What it has admitted.
     verified: Verified,
-}
-
-/// A peer set, bound to its profile.
-#[derive(Debug)]
-pub(super) struct Rule {
-    pub(super) set: Arc<PeerSet>,
-    /// The CRLs of its profile.
-    pub(super) crls: Arc<Store>,
 }
 
 /// A CA: one subject, one key, one set of name constraints.
@@ -66,6 +61,7 @@ pub(super) struct Anchor {
     /// Whether it restricts the names of what it issues.
     pub(super) constrains_names: bool,
     pub(super) subject: Arc<str>,
+    pub(super) key: KeyAlgorithm,
     /// The profiles that it belongs to, those with the longest validity first.
     pub(super) bindings: Vec<Binding>,
 }
@@ -82,7 +78,12 @@ pub(super) struct Binding {
 impl Anchor {
     /// Whether it vouches for the profile of this rule.
     pub(super) fn is_bound_to(&self, rule: &Rule) -> bool {
-        self.bindings.iter().any(|binding| binding.is_for(rule))
+        self.is_of(&rule.set.trust)
+    }
+
+    /// Whether it belongs to the profile.
+    pub(super) fn is_of(&self, profile: &Arc<TrustProfile>) -> bool {
+        self.bindings.iter().any(|binding| Arc::ptr_eq(&binding.profile, profile))
     }
 }
 
@@ -115,7 +116,7 @@ impl Policy {
     ) -> Result<Self, PolicyError> {
         let mut policy = Self {
             client_auth,
-            rules: Vec::new(),
+            rules: Rules::default(),
             trust_anchors: Vec::new(),
             anchors: Vec::new(),
             anchor_index: HashMap::new(),
@@ -141,6 +142,12 @@ impl Policy {
         }
         for anchor in &mut policy.anchors {
             anchor.bindings.sort_by_key(|binding| std::cmp::Reverse(binding.validity.not_after));
+        }
+        let hint_bytes: usize =
+            policy.root_hint_subjects.iter().map(|hint| hint.as_ref().len()).sum();
+        if hint_bytes > MAX_HINT_BYTES {
+            // Half a list would keep away the clients of the other half.
+            policy.root_hint_subjects.clear();
         }
         Ok(policy)
     }
@@ -196,6 +203,7 @@ impl Policy {
             issuer,
             constrains_names: certificate.constrains_names,
             subject,
+            key: certificate.key,
             bindings: vec![binding],
         });
         Ok(())
@@ -273,7 +281,7 @@ impl Policy {
 
     fn permit(&self, grant: Grant, proof: Arc<Proof>) -> Permit {
         Permit::granted(Peer {
-            set: self.rules[grant.rule].set.clone(),
+            set: self.rules.get(grant.rule).set.clone(),
             pattern: grant.pattern,
             matched_name: grant.name,
             anchor_subject: self.anchors[grant.anchor].subject.clone(),
@@ -284,7 +292,7 @@ impl Policy {
 
     /// Whether the grant is what admitted the peer already.
     fn is_same(&self, grant: &Grant, peer: &Peer) -> bool {
-        Arc::ptr_eq(&self.rules[grant.rule].set, &peer.set)
+        Arc::ptr_eq(&self.rules.get(grant.rule).set, &peer.set)
             && grant.pattern == peer.pattern
             && grant.name == peer.matched_name
             && grant.valid_until == peer.valid_until
@@ -304,12 +312,13 @@ impl Policy {
         }
     }
 
-    /// The subjects of the admitted CAs, for the certificate request (RFC 8446 §4.2.4), each once.
+    /// The subjects of the admitted CAs, for the certificate request (RFC 8446 §4.2.4), each once;
+    /// none if all together have more than 16 KiB, so that clients choose by themselves.
     pub fn root_hint_subjects(&self) -> &[DistinguishedName] {
         &self.root_hint_subjects
     }
 
-    pub(super) fn rules(&self) -> &[Rule] {
+    pub(super) fn rules(&self) -> &Rules {
         &self.rules
     }
 
@@ -355,18 +364,11 @@ impl Policy {
     /// A name is blocked if any admitted peer set blocks it, whichever CA vouches for it, and even
     /// if it is only the common name.
     fn check_blocked(&self, identity: &Identity) -> Result<(), Refused> {
-        let common_name = identity.common_name_as_dns().cloned().map(PeerName::Dns);
-        for name in identity.names().iter().chain(&common_name) {
-            for rule in &self.rules {
-                if let Some(pattern) = rule.set.blocked.iter().find(|entry| entry.touches(name)) {
-                    return Err(Refused::new(
-                        Refusal::Blocked,
-                        format!("{name} is blocked by {pattern} in peers.{}", rule.set.name),
-                    ));
-                }
-            }
-        }
-        Ok(())
+        let Some((name, entry)) = self.rules.blocking(identity) else { return Ok(()) };
+        let set = &self.rules.get(entry.rule).set;
+        let (pattern, peers) = (&set.blocked[entry.pattern], &set.name);
+        let detail = format!("{name} is blocked by {pattern} in peers.{peers}");
+        Err(Refused::new(Refusal::Blocked, detail))
     }
 }
 

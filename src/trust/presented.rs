@@ -41,16 +41,14 @@ impl<'a> Presented<'a> {
     ) -> Result<Self, Refused> {
         witness.check(Check::Size, check_size(leaf, others), |bytes| {
             format!(
-                "{bytes} bytes of at most {MAX_CHAIN_BYTES}; {} certificates beside the own one, \
-                 of at most {MAX_INTERMEDIATES}",
+                "{bytes} bytes of at most {MAX_CHAIN_BYTES}, {} intermediate certificates of at \
+                 most {MAX_INTERMEDIATES}",
                 others.len()
             )
         })?;
         witness.check(Check::Form, Self::parse_all(leaf, others), |presented| {
-            format!(
-                "well-formed; {} to build a path with beside the own one",
-                presented.intermediates.len()
-            )
+            let different = presented.intermediates.len();
+            format!("well-formed; {different} intermediate certificates to build a path with")
         })
     }
 

@@ -16,7 +16,11 @@ use super::{
     certificate::{Certificate, Purposes},
     policy::Anchor,
 };
-use crate::revocation::{IssuerId, Link};
+use crate::{
+    config::KeyPin,
+    name::PeerName,
+    revocation::{IssuerId, Link},
+};
 
 /// A trust anchor whichever policy it is in: SHA-256 of its subject, key and name constraints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -68,6 +72,8 @@ impl Validity {
 #[derive(Debug)]
 pub(super) struct PathFacts {
     pub(super) anchor: AnchorId,
+    /// SHA-256 of the SubjectPublicKeyInfo of the client's own certificate (RFC 7469 §2.4).
+    pub(super) own_key: KeyPin,
     /// Of the client's own certificate.
     pub(super) own_validity: Validity,
     /// Of all intermediate certificates together.
@@ -87,6 +93,7 @@ impl PathFacts {
     pub(super) fn of(own: &Certificate<'_>, issuers: &[&Certificate<'_>], anchor: &Anchor) -> Self {
         Self {
             anchor: anchor.id,
+            own_key: KeyPin::of(own.raw_public_key()),
             own_validity: Validity::of(own),
             issuer_validity: issuers
                 .iter()
@@ -137,4 +144,19 @@ fn links(own: &Certificate<'_>, issuers: &[&Certificate<'_>], anchor: IssuerId) 
 pub(super) struct Proof {
     pub(super) identity: Identity,
     pub(super) path: PathFacts,
+}
+
+impl Proof {
+    /// Bytes that it takes for names and URIs, which the client's CA chooses: nearly all that is
+    /// large in a large one.
+    pub(super) fn text_bytes(&self) -> usize {
+        let names = self.identity.names().iter().map(|name| match name {
+            PeerName::Dns(name) | PeerName::DnsWildcard(name) => name.as_str().len(),
+            PeerName::Uri(uri) => uri.as_str().len(),
+            PeerName::Ip(_) => 0,
+        });
+        let points = self.path.links.iter().flat_map(|link| &link.distribution_points);
+        names.map(|bytes| size_of::<PeerName>() + bytes).sum::<usize>()
+            + points.map(|uri| size_of_val(uri) + uri.len()).sum::<usize>()
+    }
 }

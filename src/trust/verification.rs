@@ -13,7 +13,11 @@ use super::{Refusal, Refused, presented::Presented};
 pub(super) fn signature_algorithms() -> &'static [&'static dyn SignatureVerificationAlgorithm] {
     static ALGORITHMS: LazyLock<&'static [&'static dyn SignatureVerificationAlgorithm]> =
         LazyLock::new(|| {
-            rustls::crypto::aws_lc_rs::default_provider().signature_verification_algorithms.all
+            let all = rustls::crypto::aws_lc_rs::default_provider();
+            let all = all.signature_verification_algorithms.all;
+            #[cfg(test)]
+            let all = super::tests::counted(all);
+            all
         });
     &ALGORITHMS
 }

@@ -22,8 +22,12 @@ use super::Permit;
 const SHARDS: usize = 16;
 
 /// Chains in the younger half of a shard; with the older half, 8192 chains in a policy. A chain
-/// takes some 700 bytes, so at most 6 MB.
+/// takes some 700 bytes, so some 6 MB; 72 MB if all have as many names as are remembered.
 const CHAINS_A_HALF: usize = 256;
+
+/// Bytes of names and URIs of a chain that is remembered: 100 names and more. A CA that issues
+/// larger certificates pays for them with a verification each time, not others with memory.
+const MAX_TEXT_BYTES: usize = 8 * 1024;
 
 /// SHA-256 of a chain as the client presented it, each certificate with its length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -81,8 +85,11 @@ impl Verified {
         self.shard(digest, |shard| shard.get(digest))
     }
 
-    /// Remembers that a chain was admitted.
+    /// Remembers that a chain was admitted, unless it takes too much memory.
     pub(super) fn insert(&self, digest: ChainDigest, permit: &Permit) {
+        if permit.peer().is_some_and(|peer| peer.proof.text_bytes() > MAX_TEXT_BYTES) {
+            return;
+        }
         self.shard(digest, |shard| shard.insert(digest, permit.clone()));
     }
 

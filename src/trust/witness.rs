@@ -56,14 +56,20 @@ checks! {
     Search => "search", "search for a path";
     /// Whether the intermediate certificates of a path allow keyCertSign.
     IssuerKeyUsage => "issuer_key_usage", "issuers' key usage";
-    /// Whether the CA of a path is one of the listener's.
-    Anchor => "anchor", "CA";
+    /// Whether another peer set of the profile lists a name more narrowly.
+    Narrowest => "narrowest", "narrowest entry";
+    /// Whether a peer has a name of another profile, for which its CA doesn't vouch.
+    Reserved => "reserved", "names of other profiles";
     /// How many intermediate certificates a path has.
     Length => "length", "length of the path";
     /// What the extended key usages of a path leave.
     Purpose => "purpose", "extended key usage";
     /// Whether a listed common name goes round name constraints.
     NameConstraints => "name_constraints", "name constraints";
+    /// Whether every key of a path, the CA's included, is as long as the profile asks for.
+    KeySize => "key_size", "sizes of keys";
+    /// Whether the client has a key that its peer set pins.
+    Pin => "pin", "pinned keys";
     /// Whether every certificate of a path, the CA's included, is valid at the time.
     Validity => "validity", "validity";
     /// Whether a CA of a path has revoked a certificate of it.
@@ -148,6 +154,9 @@ impl Step {
 
 /// Watches a decision.
 pub(super) trait Witness {
+    /// Whether it keeps what it is told.
+    fn is_watching(&self) -> bool;
+
     /// Takes note of a step, which is only made for a witness that keeps it.
     fn note(&self, step: impl FnOnce() -> Step);
 
@@ -162,6 +171,14 @@ pub(super) trait Witness {
             Ok(good) => Step::Check { check, passed: true, detail: found(good) },
             Err(bad) => Step::failed(check, bad),
         });
+        result
+    }
+
+    /// The same for a check that is worth a step only if it fails.
+    fn check_if_bad<T, E: Why>(&self, check: Check, result: Result<T, E>) -> Result<T, E> {
+        if let Err(bad) = &result {
+            self.note(|| Step::failed(check, bad));
+        }
         result
     }
 }
@@ -189,6 +206,11 @@ pub(super) struct Unseen;
 
 impl Witness for Unseen {
     #[inline(always)]
+    fn is_watching(&self) -> bool {
+        false
+    }
+
+    #[inline(always)]
     fn note(&self, _: impl FnOnce() -> Step) {}
 }
 
@@ -203,6 +225,10 @@ impl Trail {
 }
 
 impl Witness for Trail {
+    fn is_watching(&self) -> bool {
+        true
+    }
+
     fn note(&self, step: impl FnOnce() -> Step) {
         // Made first: a step that is put together must not find the list borrowed.
         let step = step();

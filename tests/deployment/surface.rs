@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use countersign::{
     metrics::{
-        ALL, BackendMetrics, Kind, ListenerMetrics, MetricName, Metrics, ProcessMetrics,
-        WorkerMetrics,
+        ALL, BackendMetrics, CrlMetrics, Kind, ListenerMetrics, MetricName, Metrics,
+        ProcessMetrics, WorkerMetrics,
     },
     trust::Refusal,
 };
@@ -37,6 +37,7 @@ pub(crate) fn rendered() -> String {
         ListenerMetrics::new(&metrics, "any", &refusals),
         BackendMetrics::new(&metrics, "any"),
         WorkerMetrics::new(&metrics, 0),
+        CrlMetrics::new(&metrics, "any"),
     );
     metrics.register_expiry("any", 0.0);
     metrics.register_trust_expiry("any", 0.0);

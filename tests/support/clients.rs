@@ -8,7 +8,10 @@ use std::{
     sync::Arc,
 };
 
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned, crypto::aws_lc_rs};
+use rustls::{
+    AlertDescription, ClientConfig, ClientConnection, RootCertStore, StreamOwned,
+    SupportedProtocolVersion, crypto::aws_lc_rs,
+};
 
 use super::{DEADLINE, Files, Pki, Process, Run};
 
@@ -92,10 +95,19 @@ pub struct TlsClient(pub StreamOwned<ClientConnection, TcpStream>);
 
 /// What a client trusts and shows; TLS 1.2 and 1.3, all groups and suites.
 pub fn client_config(pki: &Pki, certificate: Option<&Files>) -> ClientConfig {
+    client_config_of(pki, certificate, rustls::DEFAULT_VERSIONS)
+}
+
+/// The same with other versions.
+pub fn client_config_of(
+    pki: &Pki,
+    certificate: Option<&Files>,
+    versions: &[&'static SupportedProtocolVersion],
+) -> ClientConfig {
     let mut roots = RootCertStore::empty();
     roots.add(pki.ca.der().clone()).unwrap();
     let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-        .with_safe_default_protocol_versions()
+        .with_protocol_versions(versions)
         .unwrap()
         .with_root_certificates(roots);
     match certificate {
@@ -148,9 +160,22 @@ impl TlsClient {
         self.0.read_to_end(&mut read).map(|_| read)
     }
 
+    /// Reads until the server ends the connection with a fatal alert.
+    pub fn alert(&mut self) -> AlertDescription {
+        alert_of(&self.read_to_end().expect_err("a fatal alert"))
+    }
+
     /// Ends the own stream in order; reading goes on.
     pub fn close_notify(&mut self) {
         self.0.conn.send_close_notify();
         self.0.flush().unwrap();
+    }
+}
+
+/// The fatal alert that an error says was received.
+pub fn alert_of(error: &std::io::Error) -> AlertDescription {
+    match error.get_ref().and_then(|error| error.downcast_ref()) {
+        Some(rustls::Error::AlertReceived(alert)) => *alert,
+        _ => panic!("no alert, but {error:?}"),
     }
 }

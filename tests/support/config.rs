@@ -83,9 +83,11 @@ impl Listener {
 #[derive(Debug, Clone)]
 pub struct Config {
     folder: PathBuf,
+    top: String,
     admin: SocketAddr,
     names: Vec<String>,
     blocked: Vec<String>,
+    revocation: String,
     trust: String,
     backends: String,
     listeners: Vec<Listener>,
@@ -99,9 +101,11 @@ impl Config {
     pub fn new(pki: &Pki) -> Self {
         Self {
             folder: pki.folder().to_owned(),
+            top: String::new(),
             admin: (Ipv4Addr::LOCALHOST, free_port()).into(),
             names: vec![Pki::CLIENT.into()],
             blocked: vec![Pki::BLOCKED.into()],
+            revocation: "revocation = \"off\"".into(),
             trust: String::new(),
             backends: String::new(),
             listeners: Vec::new(),
@@ -158,10 +162,35 @@ impl Config {
         self
     }
 
+    /// Lines about revocation for `[trust.contoso]`, instead of `revocation = "off"`.
+    pub fn revocation(mut self, lines: &str) -> Self {
+        self.revocation = lines.into();
+        self
+    }
+
+    /// The names that are blocked, instead of [`Pki::BLOCKED`].
+    pub fn blocked_names(mut self, names: &[&str]) -> Self {
+        self.blocked = names.iter().map(|&name| name.into()).collect();
+        self
+    }
+
+    /// Every listener with a line more of TOML.
+    pub fn listener_toml(mut self, line: &str) -> Self {
+        self.listeners = self.listeners.into_iter().map(|listener| listener.toml(line)).collect();
+        self
+    }
+
     /// Lines more for `[trust.contoso]`.
     pub fn trust_toml(mut self, lines: &str) -> Self {
         self.trust.push_str(lines);
         self.trust.push('\n');
+        self
+    }
+
+    /// A line more before all sections.
+    pub fn top(mut self, line: &str) -> Self {
+        self.top.push_str(line);
+        self.top.push('\n');
         self
     }
 
@@ -175,6 +204,15 @@ impl Config {
     /// Replaces `[log]`.
     pub fn log_toml(mut self, lines: &str) -> Self {
         self.log = lines.into();
+        self
+    }
+
+    /// At the addresses of another configuration, whose listeners have the same names.
+    pub fn moved_to(mut self, other: &Self) -> Self {
+        for listener in &mut self.listeners {
+            listener.address = other.addr_of(&listener.name);
+        }
+        self.admin = other.admin;
         self
     }
 
@@ -208,13 +246,15 @@ impl Config {
 
     /// The file's content.
     pub fn text(&self) -> String {
-        let Self { admin, names, blocked, trust, backends, limits, log, raw, .. } = self;
+        let Self {
+            top, admin, names, blocked, revocation, trust, backends, limits, log, raw, ..
+        } = self;
         let mut text = format!(
-            "[admin]\nlisten = \"{admin}\"\n\n\
+            "{top}[admin]\nlisten = \"{admin}\"\n\n\
              [log]\n{log}\n\
              [limits]\n{limits}\n\
              [trust.contoso]\nca = [\"ca.pem\"]\nnames = [\"*.contoso.test\"]\n\
-             revocation = \"off\"\n{trust}\n\
+             {revocation}\n{trust}\n\
              [peers.clients]\ntrust = \"contoso\"\nnames = {names:?}\nblocked = {blocked:?}\n\n\
              {backends}"
         );

@@ -12,14 +12,16 @@
 mod backends;
 mod clients;
 mod config;
+mod crl_server;
 mod pki;
 mod ports;
 mod server;
 mod tools;
 
 pub use backends::{Backend, Recorder, SinkReport, checksum, pattern};
-pub use clients::{Finished, SClient, TlsClient, client_config};
+pub use clients::{Finished, SClient, TlsClient, alert_of, client_config, client_config_of};
 pub use config::{Config, Listener};
+pub use crl_server::{CrlServer, Reply};
 pub use pki::{Files, Pki};
 pub use ports::free_port;
 pub use server::{LogLine, Sample, Server, Unstarted};

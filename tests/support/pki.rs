@@ -135,6 +135,11 @@ impl Pki {
         self.issue(&self.ca, "client", &Self::client_spec(Self::CLIENT))
     }
 
+    /// Another client, of that name.
+    pub fn issue_client(&self, file: &str, name: &str) -> Files {
+        self.issue(&self.ca, file, &Self::client_spec(name))
+    }
+
     /// The same client, certified by the intermediate, which it sends along.
     pub fn client_with_intermediate(&self) -> Files {
         self.issue(&self.intermediate, "client-chain", &Self::client_spec(Self::CLIENT))

@@ -124,8 +124,7 @@ fn a_pin_of_the_ca_instead_of_the_peer_is_refused_with_both_places() {
         use crate::config::{CaCertificate, files::CertificateFacts};
         let CaCertificate { der, .. } = &good(GOOD).trust["contoso"].ca[0];
         let spki = CertificateFacts::parse(der).unwrap().spki;
-        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &spki);
-        crate::config::KeyPin::new(digest.as_ref().try_into().unwrap())
+        crate::config::KeyPin::of(&spki)
     };
     refused(
         &with_peers(&format!("pins = [\"{pin}\"]")),
@@ -247,6 +246,19 @@ fn a_name_in_two_sets_of_a_listener_is_refused_with_both_places() {
     // Apart from each other they are none either.
     let apart = GOOD.replacen("[[listener]]", &format!("{second}[[listener]]"), 1);
     warned(&apart, "conf/cs.toml:14:8: peers.pool: is not used by any [[listener]]");
+}
+
+#[test]
+fn two_sets_of_discovered_peers_of_a_profile_on_a_listener_are_refused_with_both_places() {
+    let second = format!("[peers.any]\ntrust = \"public\"\ndiscovered = true\n{LIMITS}\n");
+    let apart = discovered() + &second;
+    good(&apart);
+    refused(
+        &apart.replacen("\"world\"]", "\"world\", \"any\"]", 1),
+        "conf/cs.toml:30:8: [peers.any] admits the same discovered peers as [peers.world] on line \
+         25, and [listener.sip-mtls.peers] on line 18 admits both: it is not clear whose limits \
+         count; take one of them out",
+    );
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use super::{GOOD, changed, errors, good, refused, warned};
-use crate::config::{ClientAuth, ProxyProtocol, ServerAddress, SniPolicy, TlsVersion};
+use crate::config::{ClientAuth, Enforce, ProxyProtocol, ServerAddress, SniPolicy, TlsVersion};
 
 /// A second listener, `{}` being its addresses.
 fn with_second(name: &str, listen: &str) -> String {
@@ -30,11 +30,24 @@ fn a_listener_is_read_with_its_defaults() {
     let listener = &config.listeners[0];
     assert_eq!(listener.client_auth, ClientAuth::Required);
     assert_eq!(listener.sni, SniPolicy::Default);
+    assert_eq!(listener.enforce, Enforce::Close);
     assert!(listener.alpn.is_empty());
     assert_eq!(listener.tls.versions, [TlsVersion::V13, TlsVersion::V12]);
     assert_eq!((listener.tls.cipher_suites.len(), listener.tls.groups.len()), (9, 4));
     assert_eq!(listener.backend.proxy_protocol, ProxyProtocol::Off);
     assert_eq!(listener.backend.connect_timeout, Duration::from_secs(5));
+}
+
+#[test]
+fn a_listener_says_what_becomes_of_connections_that_lose_their_authorisation() {
+    for (word, enforce) in
+        [("close", Enforce::Close), ("drain", Enforce::Drain), ("log", Enforce::Log)]
+    {
+        let config = good(&with(&format!("enforce = \"{word}\"")));
+        assert_eq!(config.listeners[0].enforce, enforce);
+    }
+    let told = errors(&with("enforce = \"off\""));
+    assert!(told.contains("\"close\"") && told.contains("\"log\""), "{told}");
 }
 
 #[test]

@@ -44,32 +44,6 @@ fn peers_carry_their_profile() {
 }
 
 #[test]
-fn revocation_is_refused_as_long_as_nothing_checks_it() {
-    refused(
-        &changed("revocation = \"off\"", "revocation = \"require\""),
-        "conf/cs.toml:5:14: [trust.contoso.revocation] found \"require\"; revocation checking is \
-         not available in this version; accepted: \"off\"",
-    );
-    for key in ["crl = [\"crl\"]", "crl_fetch = \"off\"", "crl_stale = \"refuse\"", "crl_grace = 0"]
-    {
-        let errors =
-            errors(&changed("revocation = \"off\"", &format!("revocation = \"off\"\n{key}")));
-        let name = key.split(' ').next().unwrap();
-        let error = format!("[trust.contoso.{name}] revocation checking is not available");
-        assert!(errors.contains(&error), "{errors}");
-    }
-}
-
-#[test]
-fn revocation_that_is_off_without_saying_so_is_warned_of() {
-    warned(
-        &changed("revocation = \"off\"\n", ""),
-        "conf/cs.toml:2:8: trust.contoso: revocation is off; say revocation = \"off\" to show \
-         that it is meant",
-    );
-}
-
-#[test]
 fn an_unknown_profile_is_refused_with_the_nearest_name() {
     refused(
         &changed("trust = \"contoso\"", "trust = \"contosso\""),

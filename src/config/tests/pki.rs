@@ -3,12 +3,13 @@
 use std::{collections::BTreeMap, io, path::Path, sync::OnceLock};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CustomExtension, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyPair, KeyUsagePurpose, PKCS_RSA_SHA256, date_time_ymd,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CustomExtension, DnType,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, PKCS_RSA_SHA256,
+    RevokedCertParams, date_time_ymd,
 };
 use zeroize::Zeroizing;
 
-use crate::config::{FileData, Files};
+use crate::config::{FileData, Files, Folder};
 
 /// 2026-06-01: within the validity of what isn't made to be expired.
 pub(super) const NOW: i64 = 1_780_272_000;
@@ -23,6 +24,24 @@ impl Files for MemoryFiles {
             .and_then(|path| self.0.get(path.to_str()?))
             .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "no such file"))?;
         Ok(FileData { bytes: Zeroizing::new(bytes.clone()), mode: *mode })
+    }
+
+    /// A folder is there if a file is in it, even a hidden one.
+    fn folder(&self, path: &Path) -> io::Result<Option<Folder>> {
+        let mut folder = Folder::default();
+        let mut is_folder = false;
+        for file in self.0.keys().map(|name| Path::new("conf").join(name)) {
+            if file.parent() == Some(path) {
+                is_folder = true;
+                let ending = file.extension().and_then(|ending| ending.to_str());
+                match ending {
+                    Some("crl") => folder.files.push(file),
+                    Some(_) => folder.others.push(file),
+                    None => {}
+                }
+            }
+        }
+        Ok(is_folder.then_some(folder))
     }
 }
 
@@ -112,6 +131,33 @@ fn make() -> MemoryFiles {
     let mut client = params("client", &["client.contoso.test"]);
     client.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
     put("client.pem", issue(client).pem().into());
+
+    let crl = |number: u64, next_update, serials: &[u64]| {
+        let revoked = |serial: &u64| RevokedCertParams {
+            serial_number: (*serial).into(),
+            revocation_time: date_time_ymd(2026, 2, 1),
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let params = CertificateRevocationListParams {
+            this_update: date_time_ymd(2026, 5, 1),
+            next_update,
+            crl_number: number.into(),
+            issuing_distribution_point: None,
+            revoked_certs: serials.iter().map(revoked).collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        params.signed_by(&issuer).unwrap()
+    };
+    let good = crl(5, date_time_ymd(2026, 7, 1), &[7, 8]);
+    put("root.crl", good.der().to_vec());
+    put("crl/root.crl", good.der().to_vec());
+    put("crl/.keep", Vec::new());
+    put("crl/old/root.crl", crl(4, date_time_ymd(2026, 5, 31), &[]).pem().unwrap().into());
+    put("bad/broken.crl", good.der()[..100].to_vec());
+    put("bad/good.crl", good.der().to_vec());
+    put("none/.keep", Vec::new());
+    put("odd/README.txt", Vec::new());
 
     let key = own_key.serialize_pem();
     put("own.key", key.clone().into());

@@ -26,6 +26,7 @@ fn a_good_configuration_has_the_documented_defaults() {
     assert_eq!(limits.max_lifetime, None);
     assert_eq!(limits.half_open_timeout, Duration::from_secs(60));
     assert_eq!(limits.drain_timeout, Duration::from_secs(30));
+    assert_eq!(limits.max_session_age, Duration::from_secs(12 * 3600));
 }
 
 #[test]
@@ -43,6 +44,7 @@ fn values_that_are_set_are_taken() {
         max_lifetime = "1h 30m"
         half_open_timeout = "1s"
         drain_timeout = "366days"
+        max_session_age = "7days"
         "#,
     ));
     assert_eq!(config.workers.cpus, Some(vec![0, 1, 5]));
@@ -54,6 +56,7 @@ fn values_that_are_set_are_taken() {
     assert_eq!(limits.handshake_timeout, Duration::from_millis(1500));
     assert_eq!(limits.idle_timeout, None);
     assert_eq!(limits.max_lifetime, Some(Duration::from_secs(5400)));
+    assert_eq!(limits.max_session_age, Duration::from_secs(7 * 24 * 3600));
 }
 
 #[test]
@@ -125,8 +128,8 @@ fn an_unknown_section_is_refused_with_the_nearest_name() {
     );
     refused(
         &with("speed = 11"),
-        "conf/cs.toml:1:1: [speed] is not a key that is known here; accepted: workers, \
-         accel, admin, log, limits, trust, peers, backends, listener",
+        "conf/cs.toml:1:1: [speed] is not a key that is known here; accepted: workers, accel, \
+         admin, log, limits, trust, revocation, peers, backends, listener, shadow",
     );
 }
 
@@ -204,6 +207,20 @@ fn admin_on_an_open_address_is_warned_of() {
 }
 
 #[test]
+fn sessions_may_be_resumed_for_a_minute_at_least_and_a_week_at_most() {
+    for wrong in ["59s", "7days 1s", "off", "12"] {
+        refused(
+            &with(&format!("limits.max_session_age = \"{wrong}\"")),
+            &format!(
+                "conf/cs.toml:1:26: [limits.max_session_age] found \"{wrong}\"; it takes a time \
+                 from \"1m\" to \"7days\", such as \"12h\""
+            ),
+        );
+    }
+    good(&with("limits.max_session_age = \"1m\""));
+}
+
+#[test]
 fn a_file_that_is_not_there_or_not_text_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("cs.toml");
@@ -228,12 +245,13 @@ admin          127.0.0.1:9464
 log            text, from level info, a line for a connection
 connections    as many as descriptors allow
 handshakes     at most 4096, 10s each
-times          idle 1h, lifetime off, half-open 1m, drain 30s
+times          idle 1h, lifetime off, half-open 1m, drain 30s, session age 12h
 
 listener sip-mtls
   address      0.0.0.0:5061
   clients      must show a certificate
   peers        frontends by trust contoso: fe01.contoso.test, fe02.contoso.test
+  enforce      a connection that isn't authorised any more is closed
   certificate  conf/own.pem until 2027-01-01: pool01.contoso.test, *.apps.contoso.test
   sni          any name; the first certificate unless another one has it
   tls          1.3, 1.2

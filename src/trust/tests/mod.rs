@@ -4,8 +4,10 @@
 mod again;
 mod chains;
 mod explained;
+mod hostile;
 mod identities;
 mod names;
+mod partners;
 mod purposes;
 mod revoked;
 mod verified;
@@ -17,6 +19,8 @@ use rcgen::{
 };
 use rustls_pki_types::{CertificateDer, UnixTime};
 use time::OffsetDateTime;
+
+pub(super) use hostile::counted;
 
 use super::{Permit, Policy, Refusal, Refused};
 use crate::{
@@ -57,6 +61,12 @@ fn ca_params(name: &str) -> CertificateParams {
 impl Ca {
     fn root(name: &str) -> Self {
         Self::root_with(name, |_| {})
+    }
+
+    fn root_for(key: KeyPair, name: &str) -> Self {
+        let params = ca_params(name);
+        let der = params.self_signed(&key).unwrap().der().clone();
+        Self { der, issuer: Issuer::new(params.clone(), key), params }
     }
 
     fn root_with(name: &str, edit: impl FnOnce(&mut CertificateParams)) -> Self {
@@ -123,6 +133,7 @@ fn uri(text: &str) -> SanType {
 
 fn profile(name: &str, cas: &[&Ca], names: &[&str]) -> TrustProfile {
     TrustProfile {
+        revocation: crate::config::Revocation::default(),
         shared: false,
         name: name.into(),
         ca: cas

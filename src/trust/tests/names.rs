@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rcgen::{GeneralSubtree, NameConstraints, SanType};
+use rcgen::{DnType, GeneralSubtree, NameConstraints, SanType};
 
 use super::*;
 
@@ -48,6 +48,45 @@ fn a_partners_ca_cant_vouch_for_our_names() {
         "{refused}"
     );
     assert_refused(&policy, &[theirs.leaf("fe02.contoso.test")], Refusal::NameNotListed);
+}
+
+#[test]
+fn a_partners_ca_cant_vouch_for_our_names_beside_one_of_its_own_either() {
+    let (ours, theirs) = (Ca::root("Contoso Root"), Ca::root("Fabrikam Root"));
+    let contoso: Arc<_> = profile("contoso", &[&ours], &["*.contoso.test"]).into();
+    let fabrikam: Arc<_> = profile("fabrikam", &[&theirs], &["*.fabrikam.test"]).into();
+    let policy = policy(&[
+        peers("partners", &fabrikam, &["*.fabrikam.test"]),
+        peers("ours", &contoso, &["fe01.contoso.test"]),
+    ]);
+    let beside = |common_name: &str, other: &str| {
+        theirs.leaf_with("edge.fabrikam.test", |leaf| {
+            leaf.distinguished_name.push(DnType::CommonName, common_name);
+            leaf.subject_alt_names.push(SanType::DnsName(other.try_into().unwrap()));
+        })
+    };
+    admitted(&policy, &[beside("Edge", "www.example.net")]);
+    for leaf in [
+        beside("fe01.contoso.test", "edge.fabrikam.test"),
+        beside("edge.fabrikam.test", "fe01.contoso.test"),
+        beside("edge.fabrikam.test", "*.contoso.test"),
+    ] {
+        let refused = assert_refused(&policy, &[leaf], Refusal::NameNotAllowedForCa);
+        assert!(refused.detail.contains("is a name of trust.contoso"), "{refused}");
+    }
+}
+
+#[test]
+fn a_name_that_profiles_share_is_the_name_of_each_of_their_cas() {
+    let (old, new) = (Ca::root("Old Root"), Ca::root("New Root"));
+    let [before, after] = [("before", &old), ("after", &new)]
+        .map(|(name, ca)| Arc::new(profile(name, &[ca], &["*.contoso.test"])));
+    let policy = policy(&[
+        peers("before", &before, &["*.contoso.test"]),
+        peers("after", &after, &["fe01.contoso.test"]),
+    ]);
+    admitted(&policy, &[old.leaf("fe01.contoso.test")]);
+    admitted(&policy, &[new.leaf("fe01.contoso.test")]);
 }
 
 #[test]
@@ -113,6 +152,35 @@ fn a_blocked_name_is_refused_before_all_else() {
         params.subject_alt_names = vec![SanType::DnsName("good.contoso.test".try_into().unwrap())];
     });
     assert_refused(&policy, &[by_common_name], Refusal::Blocked);
+}
+
+#[test]
+fn no_spelling_of_the_common_name_hides_a_blocked_name() {
+    let ca = Ca::root("Contoso Root");
+    let trust = profile("contoso", &[&ca], &["*.contoso.test"]).into();
+    let blocked = ["stolen.contoso.test", "192.0.2.7", "spiffe://contoso.test/stolen"];
+    let policy = policy(&[blocking_peers("frontends", &trust, &["good.contoso.test"], &blocked)]);
+    let with = |first: &str, last: Option<&str>| {
+        ca.leaf_with("good.contoso.test", |leaf| {
+            leaf.distinguished_name.push(DnType::CommonName, first);
+            // Of another type for the library, the same for everybody else.
+            if let Some(last) = last {
+                let kind = DnType::CustomDnType(vec![2, 5, 4, 3]);
+                leaf.distinguished_name.push(kind, last);
+            }
+        })
+    };
+    admitted(&policy, &[with("good.contoso.test", Some("a good server"))]);
+    for (first, last) in [
+        ("x", Some("stolen.contoso.test")),
+        ("stolen.contoso.test", Some("x")),
+        ("STOLEN.contoso.test.", None),
+        ("*.contoso.test", None),
+        ("192.0.2.7", None),
+        ("spiffe://contoso.test/stolen", None),
+    ] {
+        assert_refused(&policy, &[with(first, last)], Refusal::Blocked);
+    }
 }
 
 #[test]

@@ -95,6 +95,28 @@ fn a_revoked_client_is_refused_and_the_reason_says_since_when() {
 }
 
 #[test]
+fn a_crl_of_one_profile_outweighs_the_want_of_one_in_another() {
+    let root = Ca::root("Shared Root");
+    let leaf = root.leaf_with("fe01.contoso.test", |leaf| {
+        leaf.serial_number = Some(SerialNumber::from_slice(&LEAF));
+    });
+    let [without, with] = [(); 2].map(|()| Arc::new(Store::new(REQUIRED)));
+    let profiles = ["first", "second"].map(|name| {
+        Arc::new(TrustProfile { shared: true, ..profile(name, &[&root], &["*.contoso.test"]) })
+    });
+    let sets = profiles.each_ref().map(|it| peers(&it.name, it, &["fe01.contoso.test"]));
+    let [first, second] = profiles.each_ref().map(|it| it.name.clone());
+    let stores = Stores::from(BTreeMap::from([(first, without), (second, with.clone())]));
+    let policy = Policy::new(ClientAuth::Required, &sets, &stores).unwrap();
+    with.offer("crls", vec![crl(&root, 1, &[], date(2031))], at(NOW));
+    let permit = admitted(&policy, std::slice::from_ref(&leaf));
+    with.offer("crls", vec![crl(&root, 2, &[&LEAF], date(2031))], at(NOW));
+    assert_refused(&policy, &[leaf], Refusal::Revoked);
+    let again = policy.decide_again(&permit, at(NOW)).unwrap_err();
+    assert_eq!(again.reason, Refusal::Revoked, "{again}");
+}
+
+#[test]
 fn a_client_of_a_revoked_intermediate_is_refused_and_the_reason_names_it() {
     let scene = Scene::new(REQUIRED);
     scene.offer(1, &[&SUB], &[]);

@@ -1,5 +1,7 @@
 //! What a policy remembers of those it has admitted.
 
+use rcgen::SanType;
+
 use super::{Ca, NOW, admitted, at, date, frontends};
 
 /// The second in which 2029 begins, when leaves do.
@@ -57,4 +59,22 @@ fn another_policy_knows_nothing_of_it() {
     let chain = [ca.leaf("fe01.contoso.test")];
     admitted(&frontends(&ca, |_| {}), &chain);
     assert!(frontends(&ca, |_| {}).admitted_before(&chain, at(NOW)).is_none());
+}
+
+#[test]
+fn a_chain_with_very_many_names_is_admitted_and_not_remembered() {
+    let ca = Ca::root("Contoso Root");
+    let policy = frontends(&ca, |_| {});
+    let with_names = |count: usize| {
+        [ca.leaf_with("fe01.contoso.test", |leaf| {
+            let name = |n: usize| format!("{n}.{}.contoso.test", "x".repeat(60));
+            let san = |n| SanType::DnsName(name(n).try_into().unwrap());
+            leaf.subject_alt_names.extend((0..count).map(san));
+        })]
+    };
+    for (count, is_remembered) in [(20, true), (250, false)] {
+        let chain = with_names(count);
+        admitted(&policy, &chain);
+        assert_eq!(policy.admitted_before(&chain, at(NOW)).is_some(), is_remembered, "{count}");
+    }
 }

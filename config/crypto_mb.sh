@@ -3,7 +3,7 @@
 # that Intel publishes: Debian has no package of it. The result needs the C library and nothing
 # else. docs/deployment.md says where it goes.
 #
-#   tools/crypto_mb.sh [--from DIR] OUT
+#   config/crypto_mb.sh [--from DIR] OUT
 #
 # OUT is the file to write. The archive, a wheel of the package index, comes from DIR if it is
 # there, else from `pip download` (or `python3 -m pip`). Either way its SHA-256 has to be the one
@@ -36,7 +36,7 @@ if [ "${1:-}" = --from ]; then
     from=${2:?a folder}
     shift 2
 fi
-[ $# = 1 ] || die "usage: tools/crypto_mb.sh [--from DIR] OUT"
+[ $# = 1 ] || die "usage: config/crypto_mb.sh [--from DIR] OUT"
 out=$1
 
 work=$(mktemp -d)
