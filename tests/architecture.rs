@@ -129,12 +129,12 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("process", &["metrics"]),
     ("quota", &["config"]),
     ("config", &["crypto", "name", "revocation"]),
+    ("record", &["crypto"]),
     ("crypto", &[]),
     ("metrics", &[]),
     ("name", &[]),
     ("proxy", &[]),
     ("revocation", &[]),
-    ("record", &[]),
     ("ring", &[]),
     ("sys", &[]),
 ];

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     config::{ClientAuth, Listener, TlsVersion},
-    crypto::provider as crypto,
+    crypto::{key_schedule, provider as crypto},
     record::TrafficSecretsCapture,
     shadow::Shadow,
     trust::Policy,
@@ -46,7 +46,7 @@ pub fn server_config(
     max_session_age: Duration,
 ) -> Result<Arc<ServerConfig>, rustls::Error> {
     let provider = CryptoProvider {
-        cipher_suites: listener.tls.cipher_suites.clone(),
+        cipher_suites: listener.tls.cipher_suites.iter().map(|&s| key_schedule::suite(s)).collect(),
         kx_groups: listener.tls.groups.iter().map(|&group| crypto::group(group)).collect(),
         signature_verification_algorithms: crypto::verification_algorithms(),
         ..provider::default_provider()
