@@ -131,7 +131,7 @@ async fn accept_all(worker: Rc<Worker>, socket: Rc<Socket>, service: Rc<RefCell<
 
 fn begin(worker: &Rc<Worker>, service: &RefCell<Arc<Service>>, accepted: Accepted) {
     // Without admission the connection closes here, before anything was spent on it.
-    if let Some(admission) = worker.process.admit() {
+    if let Some(admission) = worker.door.admit(&accepted.socket, accepted.peer.ip()) {
         let service = service.borrow().clone();
         ring::spawn(connection::serve(worker.clone(), service, accepted, admission));
     }

@@ -13,6 +13,7 @@ use std::{
 use tokio::{sync::mpsc as commands, time::MissedTickBehavior};
 
 use crate::{
+    admission::Door,
     generation::{Generation, Service},
     listener::Listening,
     metrics::{CloseCause, WorkerMetrics},
@@ -59,6 +60,8 @@ pub struct Worker {
     pub sessions: Rc<Sessions>,
     /// Its buffers.
     pub pool: Rc<Pool>,
+    /// Where its connections come in.
+    pub door: Rc<Door>,
     cpu: usize,
     next_id: Cell<u64>,
     /// Listening sockets that may still hand over connections.
@@ -124,6 +127,7 @@ pub fn spawn(
         }
         ring::run(async move {
             let worker = Rc::new(Worker {
+                door: Door::new(process.budgets.clone()),
                 process,
                 sessions: Sessions::new(),
                 pool: Pool::new(PoolLimits::default()),

@@ -12,7 +12,7 @@ use rustls::{
 
 use super::{
     certificates::Certificates,
-    context,
+    context, full,
     tickets::{PolicyTag, Tickets},
     verifier::Verifier,
 };
@@ -46,7 +46,7 @@ pub fn server_config(
 ) -> Result<Arc<ServerConfig>, rustls::Error> {
     let provider = CryptoProvider {
         cipher_suites: listener.tls.cipher_suites.clone(),
-        kx_groups: listener.tls.groups.clone(),
+        kx_groups: listener.tls.groups.iter().map(|&group| full::held_to_budget(group)).collect(),
         ..provider::default_provider()
     };
     let algorithms = provider.signature_verification_algorithms;

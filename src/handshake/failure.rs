@@ -6,7 +6,7 @@ use rustls::{AlertDescription, Error};
 
 use super::{Facts, NotTls, machine::Machine};
 use crate::{
-    metrics::{HandshakeKind, HandshakeResult, VersionLabel},
+    metrics::{HandshakeKind, HandshakeResult, ShedReason, VersionLabel},
     trust::{Refusal, Refused},
 };
 
@@ -23,6 +23,8 @@ pub(super) enum End {
     Eof,
     /// The socket, or whoever cancelled it.
     Io(io::Error),
+    /// It has lost its place among the handshakes in flight.
+    Shed,
 }
 
 /// A handshake that failed.
@@ -75,6 +77,13 @@ impl Failure {
         Self { refused: Some(refused), ..Self::new(HandshakeResult::Refused, detail) }
     }
 
+    /// A limit turned its client away. Nothing is said to it: that would be the dearest part.
+    pub(super) fn shed(limit: ShedReason, mut machine: Machine) -> Self {
+        let facts = Facts::of(&mut machine);
+        let detail = format!("no room: {}", limit.as_str());
+        Self { facts, ..Self::new(HandshakeResult::Shed, detail) }
+    }
+
     /// What the machine knows about its end.
     pub(super) fn describe(end: End, mut machine: Machine) -> Self {
         let fresh = machine.is_fresh();
@@ -98,6 +107,7 @@ impl Failure {
                 )
             },
             End::Eof => Self::new(HandshakeResult::ClientClosed, "client closed".into()),
+            End::Shed => Self::ended(),
             End::Io(error) => Self::new(HandshakeResult::ClientClosed, format!("client: {error}")),
         };
         failure.facts = facts;

@@ -4,6 +4,7 @@ mod certificates;
 mod config;
 mod context;
 mod failure;
+mod full;
 mod machine;
 mod preamble;
 mod tickets;
@@ -24,9 +25,10 @@ use failure::End;
 use machine::{Machine, Step};
 
 use crate::{
+    admission::HandshakePlace,
     metrics::{HandshakeKind, ResumptionOutcome, VerificationOutcome, VersionLabel},
     record::{RecordLayer, Side},
-    ring::{Io, Socket},
+    ring::{Io, Peek, Socket},
     shadow::Shadow,
     trust::{Permit, Policy, Refusal, Refused},
 };
@@ -97,8 +99,8 @@ impl Established {
     }
 }
 
-/// Shakes hands on a connection that was just accepted. There is no time-out here: whoever
-/// watches the connection cancels its socket.
+/// Shakes hands on a connection that was just accepted, as long as it has its `place`. There is no
+/// time-out here: whoever watches the connection cancels its socket.
 ///
 /// The handshake may take as long as others change their minds: `confirm` gets what was decided
 /// in it when it is over, and has the last word. `None` is a connection that was ended meanwhile.
@@ -107,18 +109,23 @@ impl Established {
 /// Why it failed; the alert, if one is due, has been written to the socket as far as it takes it.
 pub async fn perform(
     client: &Rc<Socket>,
+    place: &Rc<HandshakePlace>,
     config: &Arc<ServerConfig>,
     policy: &Policy,
     shadow: Option<&Shadow>,
     confirm: impl FnOnce(Permit) -> Result<Permit, Option<Refused>>,
 ) -> Result<Established, Failure> {
-    let mut machine =
-        Machine::new(config.clone()).map_err(|error| Failure::internal(error.to_string()))?;
-    let concluded = match drive(client, &mut machine).await {
-        Ok(()) => conclude(machine, policy, shadow, confirm),
-        Err(end) => Err(look_on(shadow, Failure::describe(end, machine))),
+    let mut machine = Machine::new(config.clone(), place)
+        .map_err(|error| Failure::internal(error.to_string()))?;
+    let driven = drive(client, place, &mut machine).await;
+    let concluded = match (driven, place.shed()) {
+        (_, Some(limit)) => Err(Failure::shed(limit, machine)),
+        (Ok(()), None) => conclude(machine, policy, shadow, confirm),
+        (Err(end), None) => Err(look_on(shadow, Failure::describe(end, machine))),
     };
-    if let Err(failure) = &concluded {
+    if let Err(failure) = &concluded
+        && !failure.farewell.is_empty()
+    {
         // Best effort: a client that doesn't read its alert goes without.
         let _ = client.try_write(&failure.farewell);
     }
@@ -145,28 +152,53 @@ pub fn in_memory<R>(call: impl FnOnce() -> R) -> R {
 }
 
 /// Moves bytes between the client and the machine until it is done.
-async fn drive(client: &Rc<Socket>, machine: &mut Machine) -> Result<(), End> {
+async fn drive(
+    client: &Rc<Socket>,
+    place: &HandshakePlace,
+    machine: &mut Machine,
+) -> Result<(), End> {
     loop {
-        read(client, machine).await?;
+        read(client, place, machine).await?;
         loop {
             match machine.step() {
                 Step::Read => break,
                 Step::Done => return Ok(()),
-                Step::Write => write(client, machine).await?,
+                Step::Write => write(client, place, machine).await?,
                 Step::Failed(error) => return Err(End::Tls(error)),
             }
         }
     }
 }
 
-async fn write(client: &Rc<Socket>, machine: &mut Machine) -> Result<(), End> {
+async fn write(
+    client: &Rc<Socket>,
+    place: &HandshakePlace,
+    machine: &mut Machine,
+) -> Result<(), End> {
+    let waiting = place.waits();
     client.write_all(&machine.output).await.map_err(End::Io)?;
+    drop(waiting);
     machine.output.clear();
-    Ok(())
+    place.got_on();
+    still_in(place)
+}
+
+/// A place that was taken away while the client was waited for: this may be over at the same time.
+fn still_in(place: &HandshakePlace) -> Result<(), End> {
+    if place.shed().is_some() { Err(End::Shed) } else { Ok(()) }
+}
+
+/// Whether a client has given up that we have let wait for its turn. Nothing is computed for it.
+fn has_gone(client: &Socket, place: &HandshakePlace, machine: &Machine) -> bool {
+    machine.is_fresh() && place.is_crowded() && client.peek() == Peek::Ended
 }
 
 /// Reads once, waiting if there is nothing yet.
-async fn read(client: &Rc<Socket>, machine: &mut Machine) -> Result<(), End> {
+async fn read(
+    client: &Rc<Socket>,
+    place: &HandshakePlace,
+    machine: &mut Machine,
+) -> Result<(), End> {
     loop {
         let space = machine.space().map_err(|_| End::TooLong)?;
         match client.try_read(space).map_err(End::Io)? {
@@ -176,9 +208,14 @@ async fn read(client: &Rc<Socket>, machine: &mut Machine) -> Result<(), End> {
                 if machine.is_fresh() {
                     preamble::judge(machine.unread()).map_err(End::NotTls)?;
                 }
-                return Ok(());
+                return if has_gone(client, place, machine) { Err(End::Eof) } else { Ok(()) };
             }
-            Io::WouldBlock => client.readable().await.map_err(End::Io)?,
+            Io::WouldBlock => {
+                let waiting = place.waits();
+                client.readable().await.map_err(End::Io)?;
+                drop(waiting);
+                still_in(place)?;
+            }
         }
     }
 }

@@ -15,7 +15,7 @@ use std::{future::Future, io};
 
 pub use pool::{Buffer, BufferSize, Pool, PoolLimits};
 pub use probe::{KernelNeed, MissingNeed, probe};
-pub use socket::{Accepted, Io, Socket};
+pub use socket::{Accepted, Io, Peek, Socket};
 
 /// Entries of a worker's submission queue. A full queue is submitted at once, so this bounds
 /// only how much one system call carries.

@@ -28,6 +28,17 @@ pub enum Io {
     WouldBlock,
 }
 
+/// What there would be to read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Peek {
+    /// Bytes.
+    Bytes,
+    /// Nothing yet.
+    Nothing,
+    /// Nothing any more: the peer has ended its stream, or is gone.
+    Ended,
+}
+
 /// A connection as `accept` hands it over.
 #[derive(Debug)]
 pub struct Accepted {
@@ -200,6 +211,17 @@ impl Socket {
             )
         };
         blocked(check_len(result))
+    }
+
+    /// Looks at what a read would find, and leaves it there.
+    pub fn peek(&self) -> Peek {
+        let mut byte = [MaybeUninit::uninit()];
+        let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT;
+        match blocked(self.options().recv_with_flags(&mut byte, flags)) {
+            Ok(Io::Bytes(1..)) => Peek::Bytes,
+            Ok(Io::WouldBlock) => Peek::Nothing,
+            Ok(Io::Bytes(0)) | Err(_) => Peek::Ended,
+        }
     }
 
     /// Reads what is there into `buffers`, in their order.
