@@ -179,7 +179,16 @@ impl Door {
     /// Lets a connection in that was accepted from `address`; or counts why not, and then all that
     /// is left is to close it.
     pub fn admit(self: &Rc<Self>, socket: &Rc<Socket>, address: IpAddr) -> Option<Admission> {
-        let (origin, now) = (Origin::from(address), Instant::now());
+        self.admit_at(socket, address, Instant::now())
+    }
+
+    fn admit_at(
+        self: &Rc<Self>,
+        socket: &Rc<Socket>,
+        address: IpAddr,
+        now: Instant,
+    ) -> Option<Admission> {
+        let origin = Origin::from(address);
         let known = match self.places(origin, now) {
             Ok(known) => known,
             Err(reason) => {
@@ -296,21 +305,28 @@ impl HandshakePlace {
 
     /// A whole flight of the client's was taken and answered.
     pub fn got_on(&self) {
+        self.got_on_at(Instant::now());
+    }
+
+    fn got_on_at(&self, now: Instant) {
         let mut all = self.door.handshakes.borrow_mut();
         if let Some(kind) = all.kind(self.key) {
-            all.got_on(self.key, kind, Instant::now());
+            all.got_on(self.key, kind, now);
         }
     }
 
     /// Takes a place among the full handshakes, once. Without one it is turned away, and false.
     pub fn take_full(&self) -> bool {
+        self.take_full_at(Instant::now())
+    }
+
+    fn take_full_at(&self, now: Instant) -> bool {
         let (door, budgets) = (&self.door, &*self.door.budgets);
         // Without a kind, it was turned away.
         let Some(kind) = door.handshakes.borrow().kind(self.key) else { return false };
         if kind.full {
             return true;
         }
-        let now = Instant::now();
         if budgets.full.take(kind.known).is_err() && !door.make_room_among_full(kind.known, now) {
             self.turn_away(ShedReason::Full);
             return false;

@@ -1,8 +1,8 @@
 use std::{
+    cell::Cell,
     io::Write,
     net::{Ipv4Addr, TcpListener, TcpStream},
     os::fd::OwnedFd,
-    time::Duration,
 };
 
 use super::*;
@@ -24,6 +24,7 @@ struct Scene {
     metrics: Metrics,
     budgets: Arc<Budgets>,
     door: Rc<Door>,
+    now: Cell<Instant>,
     /// Clients that are silent, but there.
     clients: RefCell<Vec<TcpStream>>,
 }
@@ -33,13 +34,19 @@ impl Scene {
         let metrics = Metrics::new().expect("fixed buckets");
         let budgets = Budgets::new(Arc::new(ProcessMetrics::new(&metrics)), limits);
         let door = Door::new(budgets.clone());
-        Self { metrics, budgets, door, clients: RefCell::default() }
+        let now = Cell::new(Instant::now());
+        Self { metrics, budgets, door, now, clients: RefCell::default() }
+    }
+
+    /// Lets so much time pass that a handshake is stale.
+    fn grow_stale(&self) {
+        self.now.update(|now| now + stale::STALE_AFTER);
     }
 
     fn admit(&self, host: u8) -> Option<Admission> {
         let (socket, client) = connection();
         self.clients.borrow_mut().push(client);
-        self.door.admit(&socket, address(host))
+        self.door.admit_at(&socket, address(host), self.now.get())
     }
 
     /// One that goes on waiting for its client.
@@ -75,11 +82,6 @@ impl Scene {
 
 fn address(host: u8) -> IpAddr {
     Ipv4Addr::new(192, 0, 2, host).into()
-}
-
-/// Long enough for a handshake to be stale.
-fn grow_stale() {
-    std::thread::sleep(stale::STALE_AFTER + Duration::from_millis(20));
 }
 
 /// What cancels needs a ring.
@@ -156,8 +158,8 @@ fn a_client_that_keeps_us_waiting_makes_room_for_one_that_comes() {
         let scene = Scene::new(ROOM);
         let slow: Vec<_> = (0..6).map(|_| scene.waiting(1)).collect();
         assert!(scene.admit(2).is_none(), "nobody has kept us waiting for long");
-        grow_stale();
-        slow[0].handshake.got_on();
+        scene.grow_stale();
+        slow[0].handshake.got_on_at(scene.now.get());
         let comes = scene.admit(2).expect("room");
         assert_eq!(slow[0].handshake.shed(), None, "it got on");
         assert_eq!(slow[1].handshake.shed(), Some(ShedReason::Stale));
@@ -175,7 +177,7 @@ fn a_client_that_has_spoken_is_not_dropped_for_our_delay() {
         let scene = Scene::new(Limits { handshakes: 3, ..ROOM });
         let admission = scene.waiting(1);
         scene.clients.borrow_mut()[0].write_all(b"x").expect("sent");
-        grow_stale();
+        scene.grow_stale();
         assert!(scene.admit(2).is_none());
         assert_eq!(admission.handshake.shed(), None);
         drop(admission);
@@ -190,7 +192,7 @@ fn strangers_make_room_first_and_the_known_only_for_the_known() {
         scene.budgets.remember(address(9));
         let known = scene.waiting(9);
         let stranger = scene.waiting(1);
-        grow_stale();
+        scene.grow_stale();
         let second = scene.admit(9).expect("the stranger makes room");
         assert_eq!(stranger.handshake.shed(), Some(ShedReason::Stale));
         assert_eq!(known.handshake.shed(), None);
@@ -207,10 +209,10 @@ fn a_full_place_that_is_kept_waiting_goes_to_the_next_full_handshake() {
     on_a_ring(|| {
         let scene = Scene::new(Limits { full: 2, reserved: 1, ..ROOM });
         let stuck = scene.waiting(1);
-        assert!(stuck.handshake.take_full());
+        assert!(stuck.handshake.take_full_at(scene.now.get()));
         let comes = scene.admit(2).expect("room");
-        grow_stale();
-        assert!(comes.handshake.take_full());
+        scene.grow_stale();
+        assert!(comes.handshake.take_full_at(scene.now.get()));
         assert_eq!(stuck.handshake.shed(), Some(ShedReason::Stale));
         assert_eq!(scene.sample("full_handshakes_in_flight"), 1.0);
         assert_eq!(scene.sample("handshakes_in_flight"), 1.0);
