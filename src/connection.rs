@@ -141,6 +141,9 @@ async fn open(
             connect(worker, story, client, peer, established, registration).await
         }
         Err(failure) => {
+            if let Some(limit) = failure.shed {
+                worker.process.budgets.tell(limit);
+            }
             let cause = count_failure(&service, failure, &registration, &mut story.journal);
             // Nothing was said that our close could reset away.
             if cause != CloseCause::Shed {

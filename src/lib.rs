@@ -12,7 +12,8 @@
 //! of its [`backend`] (which takes the [`trust::Permit`]), and the [`relay`], whose bytes pass
 //! through our own [`record`] layer. [`quota`] holds each peer set to its limits, and [`sessions`]
 //! knows every live connection and ends those whose time is up. [`crls`] fetches and watches what
-//! is revoked. [`metrics`], the [`journal`] and [`admin`] tell the operator what happened.
+//! is revoked, and [`crypto`] computes several operations of handshakes at a time. [`metrics`], the
+//! [`journal`] and [`admin`] tell the operator what happened.
 //!
 //! Imports point one way along this list; the stages (handshake, trust, backend, relay) never
 //! import each other's insides, values pass through [`connection`].
@@ -28,6 +29,7 @@ pub mod cli;
 pub mod config;
 pub mod connection;
 pub mod crls;
+pub mod crypto;
 pub mod demo;
 pub mod explain;
 pub mod generation;

@@ -35,6 +35,10 @@ impl Budget {
     pub(super) fn used(&self) -> usize {
         self.used.load(Ordering::Relaxed)
     }
+
+    fn is_full(&self) -> bool {
+        self.used() >= self.limit.load(Ordering::Relaxed)
+    }
 }
 
 /// Which limit has no place left.
@@ -67,7 +71,7 @@ impl Places {
     /// Takes a place for somebody who is known, or for a stranger.
     pub(super) fn take(&self, known: bool) -> Result<(), Exhausted> {
         if !known && !self.strangers.take() {
-            return Err(Exhausted::Reserved);
+            return Err(if self.all.is_full() { Exhausted::All } else { Exhausted::Reserved });
         }
         if self.all.take() {
             return Ok(());

@@ -111,9 +111,8 @@ impl Budgets {
         self.recent.note(address.into());
     }
 
-    /// Counts somebody who was turned away, and says so once in a while.
-    fn count_shed(&self, reason: ShedReason) {
-        self.metrics.shed(reason);
+    /// Says to the operator, once in a while, that clients are turned away.
+    pub fn tell(&self, reason: ShedReason) {
         let now_s = self.began.elapsed().as_secs() + 1;
         let told_s = self.told_s.load(Ordering::Relaxed);
         if told_s != 0 && now_s < told_s + SECONDS_A_LINE {
@@ -192,7 +191,8 @@ impl Door {
         let known = match self.places(origin, now) {
             Ok(known) => known,
             Err(reason) => {
-                self.budgets.count_shed(reason);
+                self.budgets.metrics.shed(reason);
+                self.budgets.tell(reason);
                 return None;
             }
         };
@@ -267,7 +267,7 @@ impl Door {
             (guest.socket.clone(), guest.origin, kind)
         };
         self.budgets.handshake_ended(origin, kind);
-        self.budgets.count_shed(ShedReason::Stale);
+        self.budgets.metrics.shed(ShedReason::Stale);
         socket.cancel();
         Some(kind)
     }
@@ -358,7 +358,7 @@ impl HandshakePlace {
     fn turn_away(&self, reason: ShedReason) {
         self.leave();
         self.door.handshakes.borrow_mut().get_mut(self.key).shed = Some(reason);
-        self.door.budgets.count_shed(reason);
+        self.door.budgets.metrics.shed(reason);
     }
 }
 

@@ -25,6 +25,8 @@ pub(super) enum End {
     Io(io::Error),
     /// It has lost its place among the handshakes in flight.
     Shed,
+    /// A call into rustls panicked, and took the machine along.
+    Panicked,
 }
 
 /// A handshake that failed.
@@ -37,6 +39,8 @@ pub struct Failure {
     pub detail: String,
     /// The trust decision, if that is what failed.
     pub refused: Option<Refused>,
+    /// The limit that turned the client away, if that is what failed.
+    pub shed: Option<ShedReason>,
     /// What was known of the handshake.
     pub facts: Facts,
     /// The alert, as it goes over the wire; empty if none is due.
@@ -60,7 +64,7 @@ fn plain_alert(alert: AlertDescription) -> Vec<u8> {
 
 impl Failure {
     fn new(result: HandshakeResult, detail: String) -> Self {
-        Self { result, detail, refused: None, facts: NO_FACTS, farewell: Vec::new() }
+        Self { result, detail, refused: None, shed: None, facts: NO_FACTS, farewell: Vec::new() }
     }
 
     pub(super) fn internal(detail: String) -> Self {
@@ -81,7 +85,7 @@ impl Failure {
     pub(super) fn shed(limit: ShedReason, mut machine: Machine) -> Self {
         let facts = Facts::of(&mut machine);
         let detail = format!("no room: {}", limit.as_str());
-        Self { facts, ..Self::new(HandshakeResult::Shed, detail) }
+        Self { facts, shed: Some(limit), ..Self::new(HandshakeResult::Shed, detail) }
     }
 
     /// What the machine knows about its end.
@@ -108,6 +112,7 @@ impl Failure {
             },
             End::Eof => Self::new(HandshakeResult::ClientClosed, "client closed".into()),
             End::Shed => Self::ended(),
+            End::Panicked => Self::internal("a panic in the handshake".into()),
             End::Io(error) => Self::new(HandshakeResult::ClientClosed, format!("client: {error}")),
         };
         failure.facts = facts;

@@ -3,6 +3,7 @@
 mod certificates;
 mod config;
 mod context;
+mod coroutine;
 mod failure;
 mod full;
 mod machine;
@@ -26,6 +27,7 @@ use machine::{Machine, Step};
 
 use crate::{
     admission::HandshakePlace,
+    crypto::lanes,
     metrics::{HandshakeKind, ResumptionOutcome, VerificationOutcome, VersionLabel},
     record::{RecordLayer, Side},
     ring::{Io, Peek, Socket},
@@ -115,13 +117,15 @@ pub async fn perform(
     shadow: Option<&Shadow>,
     confirm: impl FnOnce(Permit) -> Result<Permit, Option<Refused>>,
 ) -> Result<Established, Failure> {
-    let mut machine = Machine::new(config.clone(), place)
+    let machine = Machine::new(config.clone(), place)
         .map_err(|error| Failure::internal(error.to_string()))?;
-    let driven = drive(client, place, &mut machine).await;
-    let concluded = match (driven, place.shed()) {
-        (_, Some(limit)) => Err(Failure::shed(limit, machine)),
-        (Ok(()), None) => conclude(machine, policy, shadow, confirm),
-        (Err(end), None) => Err(look_on(shadow, Failure::describe(end, machine))),
+    let mut slot = Some(Box::new(machine));
+    let driven = drive(client, place, &mut slot).await;
+    let concluded = match (driven, slot, place.shed()) {
+        (_, Some(machine), Some(limit)) => Err(Failure::shed(limit, *machine)),
+        (Ok(()), Some(machine), None) => conclude(*machine, policy, shadow, confirm),
+        (Err(end), Some(machine), None) => Err(look_on(shadow, Failure::describe(end, *machine))),
+        (_, None, _) => Err(Failure::internal("a panic in the handshake".into())),
     };
     if let Err(failure) = &concluded
         && !failure.farewell.is_empty()
@@ -155,15 +159,16 @@ pub fn in_memory<R>(call: impl FnOnce() -> R) -> R {
 async fn drive(
     client: &Rc<Socket>,
     place: &HandshakePlace,
-    machine: &mut Machine,
+    slot: &mut Option<Box<Machine>>,
 ) -> Result<(), End> {
+    let handshake = lanes::Handshake::begin();
     loop {
-        read(client, place, machine).await?;
+        read(client, place, slot.as_mut().ok_or(End::Panicked)?).await?;
         loop {
-            match machine.step() {
+            match coroutine::step(slot, &handshake).await? {
                 Step::Read => break,
                 Step::Done => return Ok(()),
-                Step::Write => write(client, place, machine).await?,
+                Step::Write => write(client, place, slot.as_mut().ok_or(End::Panicked)?).await?,
                 Step::Failed(error) => return Err(End::Tls(error)),
             }
         }
