@@ -288,6 +288,8 @@ admin          127.0.0.1:9464
 log            text, from level info, a line for a connection
 connections    as many as descriptors allow
 handshakes     at most 4096, 10s each
+               at most 3072 full ones, 1024 of either for addresses that were let in lately
+               at most 1024 of one address
 times          idle 1h, lifetime off, half-open 1m, drain 30s, session age 12h
 
 listener sip-mtls
