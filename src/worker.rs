@@ -15,6 +15,7 @@ use tokio::{sync::mpsc as commands, time::MissedTickBehavior};
 use crate::{
     crypto::{Engine, lanes},
     generation::{Generation, Service},
+    handshake,
     listener::Listening,
     metrics::{CloseCause, WorkerMetrics},
     process::Process,
@@ -129,7 +130,7 @@ pub fn spawn(
         lanes::install(engine);
         ring::run(async move {
             if batches {
-                ring::spawn(lanes::serve());
+                ring::spawn(handshake::serve_lanes());
             }
             let worker = Rc::new(Worker {
                 process,

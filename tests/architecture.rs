@@ -80,7 +80,17 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("logging", &["config"]),
     (
         "worker",
-        &["crypto", "generation", "listener", "metrics", "process", "ring", "sessions", "sys"],
+        &[
+            "crypto",
+            "generation",
+            "handshake",
+            "listener",
+            "metrics",
+            "process",
+            "ring",
+            "sessions",
+            "sys",
+        ],
     ),
     ("listener", &["connection", "generation", "metrics", "ring", "worker"]),
     (

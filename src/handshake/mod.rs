@@ -8,6 +8,7 @@ mod failure;
 mod machine;
 mod preamble;
 mod tickets;
+mod turn;
 mod verifier;
 
 use std::{rc::Rc, sync::Arc};
@@ -17,6 +18,7 @@ use rustls_pki_types::{CertificateDer, UnixTime};
 
 pub use certificates::{CertificateAlgorithms, certificates_for};
 pub use config::{server_config, ticket_encryption};
+pub use coroutine::serve_lanes;
 pub use failure::Failure;
 
 use preamble::NotTls;
