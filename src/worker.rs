@@ -16,6 +16,7 @@ use crate::{
     admission::Door,
     crypto::{Engine, lanes},
     generation::{Generation, Service},
+    handshake,
     listener::Listening,
     metrics::{CloseCause, WorkerMetrics},
     process::Process,
@@ -132,7 +133,7 @@ pub fn spawn(
         lanes::install(engine);
         ring::run(async move {
             if batches {
-                ring::spawn(lanes::serve());
+                ring::spawn(handshake::serve_lanes());
             }
             let worker = Rc::new(Worker {
                 door: Door::new(process.budgets.clone()),

@@ -85,6 +85,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "admission",
             "crypto",
             "generation",
+            "handshake",
             "listener",
             "metrics",
             "process",

@@ -9,6 +9,7 @@ mod full;
 mod machine;
 mod preamble;
 mod tickets;
+mod turn;
 mod verifier;
 
 use std::{rc::Rc, sync::Arc};
@@ -18,6 +19,7 @@ use rustls_pki_types::{CertificateDer, UnixTime};
 
 pub use certificates::{CertificateAlgorithms, certificates_for};
 pub use config::{server_config, ticket_encryption};
+pub use coroutine::serve_lanes;
 pub use failure::Failure;
 
 use preamble::NotTls;
