@@ -164,10 +164,11 @@ async fn drive(
     slot: &mut Option<Box<Machine>>,
 ) -> Result<(), End> {
     let handshake = lanes::Handshake::begin();
+    let is_gone = |machine: &Machine| has_gone(client, place, machine);
     loop {
         read(client, place, slot.as_mut().ok_or(End::Panicked)?).await?;
         loop {
-            match coroutine::step(slot, &handshake).await? {
+            match coroutine::step(slot, &handshake, is_gone).await? {
                 Step::Read => break,
                 Step::Done => return Ok(()),
                 Step::Write => write(client, place, slot.as_mut().ok_or(End::Panicked)?).await?,
@@ -215,7 +216,7 @@ async fn read(
                 if machine.is_fresh() {
                     preamble::judge(machine.unread()).map_err(End::NotTls)?;
                 }
-                return if has_gone(client, place, machine) { Err(End::Eof) } else { Ok(()) };
+                return Ok(());
             }
             Io::WouldBlock => {
                 let waiting = place.waits();
