@@ -52,6 +52,10 @@ struct Options {
     #[arg(long, value_enum, default_value_t = Key::Rsa2048)]
     key: Key,
 
+    /// `[accel] crypto_mb` of the server
+    #[arg(long, default_value = "auto", value_name = "auto|off|FILE")]
+    crypto_mb: String,
+
     /// How long each part goes on
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=600))]
     seconds: u64,
@@ -113,7 +117,7 @@ fn main() -> ExitCode {
 fn measure(options: &Options) -> Result<(), Failed> {
     site::allow_descriptors()?;
     let window = Duration::from_secs(if options.smoke { 1 } else { options.seconds });
-    let site = Site::open(options.key)?;
+    let site = Site::open(options.key, &options.crypto_mb)?;
     let clients = Clients::new(&site, Duration::from_millis(options.patience_ms))?;
 
     eprintln!("quiet: {CONNECTIONS} connections, {ROUND_TRIPS_PER_S}");
@@ -143,6 +147,7 @@ fn measure(options: &Options) -> Result<(), Failed> {
         machine: report::Machine::here()?,
         command: std::env::args().skip(1).filter(|word| word != "--bench").collect(),
         key: options.key.name(),
+        engine: site.engine()?,
         offered_times_capacity: options.times,
         stuck_share: stuck,
         patience_ms: options.patience_ms,

@@ -126,6 +126,8 @@ pub(crate) struct Results {
     pub(crate) machine: Machine,
     pub(crate) command: Vec<String>,
     pub(crate) key: &'static str,
+    /// In the server's words.
+    pub(crate) engine: String,
     pub(crate) offered_times_capacity: f64,
     pub(crate) stuck_share: f64,
     pub(crate) patience_ms: u64,
@@ -159,7 +161,7 @@ impl Results {
             "# A storm of handshakes\n\n\
              {date} · {cpu} · Linux {kernel} · `cargo bench --bench storm -- {command}`\n\n\
              One worker on CPU 0, everything else on CPU 1. Server key {key}, X25519, TLS 1.3, \
-             mutual. The storm offers {times} times the capacity from 250 addresses; {stuck:.0}% of \
+             mutual; handshakes are {engine}. The storm offers {times} times the capacity from 250 addresses; {stuck:.0}% of \
              its clients never finish, the others give up after {patience} ms.\n\n\
              | | quiet | in the storm | ratio |\n|---|---|---|---|\n\
              | 1 KiB round trip on established connections, p50, µs | {:.0} | {:.0} | {:.1} |\n\
@@ -220,6 +222,7 @@ impl Results {
             self.in_flight_after,
             if shed.is_empty() { "nobody".to_owned() } else { shed.join(", ") },
             key = self.key,
+            engine = self.engine,
             times = self.offered_times_capacity,
             patience = self.patience_ms,
         )

@@ -71,7 +71,7 @@ pub(crate) struct Site {
 }
 
 impl Site {
-    pub(crate) fn open(key: Key) -> Result<Self, Failed> {
+    pub(crate) fn open(key: Key, crypto_mb: &str) -> Result<Self, Failed> {
         let folder = TempDir::new()?;
         let file = |name: &str| folder.path().join(name);
         let validity = Validity::from_now(Duration::from_secs(24 * 3600));
@@ -90,7 +90,10 @@ impl Site {
         let cpus = LOAD_CPU.to_string().parse()?;
         let backend = Backend::start(BackendMode::Echo, local, 1, Some(&cpus))?;
         let [address, admin] = free_addresses()?;
-        fs::write(file("countersign.toml"), configuration(address, admin, backend.address()))?;
+        fs::write(
+            file("countersign.toml"),
+            configuration(crypto_mb, address, admin, backend.address()),
+        )?;
         let server = spawn(folder.path())?;
         let site = Self { server, _backend: backend, address, admin, ca, client, folder };
         site.wait_until_it_serves()?;
@@ -143,6 +146,15 @@ impl Site {
             .and_then(|value| value.split_whitespace().next())
             .ok_or("no such line")?
             .parse()?)
+    }
+
+    /// What the server says about how it computes handshakes.
+    pub(crate) fn engine(&self) -> Result<String, Failed> {
+        let log = fs::read_to_string(self.file("log"))?;
+        let line = log.lines().find(|line| line.contains("handshakes are computed"));
+        let said = line.and_then(|line| line.split("handshakes are ").nth(1)).unwrap_or_default();
+        let said = said.split(" why=").next().unwrap_or_default().trim();
+        Ok(said.replace(" engine=", ", by ").replace('"', ""))
     }
 
     /// Whom the server has turned away, by reason.
@@ -210,9 +222,17 @@ pub(crate) fn allow_descriptors() -> Result<(), Failed> {
     Ok(setrlimit(Resource::Nofile, limit)?)
 }
 
-fn configuration(address: SocketAddr, admin: SocketAddr, backend: SocketAddr) -> String {
+fn configuration(
+    crypto_mb: &str,
+    address: SocketAddr,
+    admin: SocketAddr,
+    backend: SocketAddr,
+) -> String {
     format!(
-        r#"[workers]
+        r#"[accel]
+crypto_mb = "{crypto_mb}"
+
+[workers]
 cpus = "{SERVER_CPU}"
 
 [admin]

@@ -48,8 +48,8 @@ use crate::{
 /// Seconds between two lines of the log that say that clients are turned away; all are counted.
 const SECONDS_A_LINE: u64 = 10;
 
-/// With so many handshakes in flight it is looked whether a client is still there before anything
-/// is computed for it: its turn may have taken longer than its patience.
+/// With so many handshakes in flight clients have to wait. Then it is looked whether one is still
+/// there before anything is computed for it, and several are accepted at once.
 const CROWDED_FROM: usize = 32;
 
 /// How many there may be of what, in the whole process.
@@ -206,6 +206,11 @@ impl Door {
         })
     }
 
+    /// Whether so many are shaking hands that clients have to wait.
+    pub fn is_crowded(&self) -> bool {
+        self.budgets.handshakes.used() >= CROWDED_FROM
+    }
+
     /// Takes the places of a connection that comes; whether its address is known.
     fn places(&self, origin: Origin, now: Instant) -> Result<bool, ShedReason> {
         let budgets = &*self.budgets;
@@ -338,7 +343,7 @@ impl HandshakePlace {
 
     /// Whether so many are shaking hands that a client may have lost its patience.
     pub fn is_crowded(&self) -> bool {
-        self.door.budgets.handshakes.used() >= CROWDED_FROM
+        self.door.is_crowded()
     }
 
     fn leave(&self) {

@@ -116,6 +116,16 @@ impl Socket {
         Ok(Accepted { socket: Self::new(socket.into()), peer })
     }
 
+    /// Takes connections that the kernel has accepted already, as many as there are, but no more
+    /// than `most`. While this goes on, nothing waits on the socket.
+    pub fn accept_more(&self, most: usize) -> Vec<Accepted> {
+        let more = (0..most).map_while(|_| self.accept_waiting().ok()).collect();
+        // The ring would hand on that there is nothing, instead of waiting. What went wrong here
+        // it finds as well.
+        let _ = self.options().set_nonblocking(false);
+        more
+    }
+
     /// Connects a fresh socket of `address`' family.
     ///
     /// # Errors
