@@ -375,6 +375,10 @@ fn a_client_that_has_given_up_before_its_turn_costs_no_handshake() {
     gone.iter().for_each(is_ended);
     let unseen = [("result", "client_closed"), ("kind", "none"), ("version", "none")];
     scene.server.wait_metric("handshakes_total", &unseen, 5.0);
+    // In the crowd, others are served.
+    for _ in 0..20 {
+        connect(STRANGER, scene.address(), &scene.client).unwrap().echo(b"still here");
+    }
     drop(crowd);
     scene.is_idle();
     scene.server.stop();
