@@ -13,8 +13,10 @@ use std::{
 use tokio::{sync::mpsc as commands, time::MissedTickBehavior};
 
 use crate::{
+    admission::Door,
     crypto::{Engine, lanes},
     generation::{Generation, Service},
+    handshake,
     listener::Listening,
     metrics::{CloseCause, WorkerMetrics},
     process::Process,
@@ -60,6 +62,8 @@ pub struct Worker {
     pub sessions: Rc<Sessions>,
     /// Its buffers.
     pub pool: Rc<Pool>,
+    /// Where its connections come in.
+    pub door: Rc<Door>,
     cpu: usize,
     next_id: Cell<u64>,
     /// Listening sockets that may still hand over connections.
@@ -129,9 +133,10 @@ pub fn spawn(
         lanes::install(engine);
         ring::run(async move {
             if batches {
-                ring::spawn(lanes::serve());
+                ring::spawn(handshake::serve_lanes());
             }
             let worker = Rc::new(Worker {
+                door: Door::new(process.budgets.clone()),
                 process,
                 sessions: Sessions::new(),
                 pool: Pool::new(PoolLimits::default()),

@@ -32,15 +32,7 @@ use rustls::{
 use support::{Backend, Config, Files, Listener, Pki, Server, TlsClient, client_config};
 
 fn library() -> Option<String> {
-    env::var("COUNTERSIGN_TEST_CRYPTO_MB").ok()
-}
-
-/// With the library that tests are to use.
-fn accelerated(config: Config) -> Config {
-    match library() {
-        Some(path) => config.raw(&format!("[accel]\ncrypto_mb = {path:?}")),
-        None => config,
-    }
+    env::var("COUNTERSIGN_TEST_CRYPTO_MB").ok().filter(|path| !path.is_empty())
 }
 
 /// Shows a chain that belongs to another key.
@@ -90,7 +82,7 @@ fn in_a_crowd_each_client_gets_its_own_decision() {
         .listener(Listener::new("ec", "app", &[&ec]))
         .listener(Listener::new("rsa", "app", &[&rsa]))
         .peer_names(&listed);
-    let server = Server::start(accelerated(config));
+    let server = Server::start(config);
     let other = pki.client();
     let crowd: Vec<_> = names
         .iter()
@@ -146,7 +138,7 @@ fn in_a_crowd_each_client_gets_its_own_decision() {
 #[test]
 fn clients_that_leave_in_the_middle_leave_nothing_behind() {
     let pki = Pki::new();
-    let server = Server::start(accelerated(Config::simple(&pki, Backend::echo().addr())));
+    let server = Server::start(Config::simple(&pki, Backend::echo().addr()));
     let config = Arc::new(client_config(&pki, Some(&pki.client())));
     thread::scope(|scope| {
         for _ in 0..4 {
@@ -211,7 +203,7 @@ fn a_handshake_takes_less_than_a_quarter_of_its_stack() {
 fn block_on<R>(call: impl Future<Output = R>) -> R {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     tokio::task::LocalSet::new().block_on(&runtime, async {
-        tokio::task::spawn_local(lanes::serve());
+        tokio::task::spawn_local(lanes::serve(async || ()));
         call.await
     })
 }

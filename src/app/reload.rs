@@ -44,8 +44,8 @@ impl App {
     /// Serves a prepared generation to new connections.
     pub(super) fn commit(&mut self, prepared: Prepared) -> Result<(), StartError> {
         let Prepared { generation, bound, max_connections } = prepared;
-        let max_handshakes = generation.config.limits.max_handshakes;
-        self.process.set_limits(max_connections, max_handshakes);
+        let limits = start::admission_limits(&generation.config, max_connections);
+        self.process.budgets.set_limits(limits);
         self.forget_expiry();
         self.generation = Arc::new(generation);
         self.crls.retarget(start::crl_targets(&self.generation, &self.snapshot.metrics));

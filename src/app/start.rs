@@ -21,6 +21,7 @@ use super::{
 };
 use crate::{
     admin::{self, Snapshot},
+    admission,
     config::{Config, ConfigErrors, CrlFetch, Disk},
     crls::{Before, Copies, Crls, Targets},
     crypto::{Choice, Engine, WhyNot},
@@ -193,6 +194,18 @@ pub(super) fn max_connections(config: &Config, descriptors: u64) -> Result<usize
     }
 }
 
+/// How many connections and handshakes the configuration has room for.
+pub(super) fn admission_limits(config: &Config, connections: usize) -> admission::Limits {
+    let limits = &config.limits;
+    admission::Limits {
+        connections,
+        handshakes: limits.max_handshakes,
+        full: limits.max_full_handshakes,
+        reserved: limits.reserved_handshakes,
+        of_one_address: limits.max_handshakes_per_address,
+    }
+}
+
 /// The CPUs to run a worker each on.
 fn worker_cpus(config: &Config) -> Result<Vec<usize>, StartError> {
     let usable = sys::usable_cpus();
@@ -216,7 +229,7 @@ impl App {
         let engine = Arc::new(engine(&config.accel.crypto_mb)?);
         let metrics = Metrics::new()?;
         let tickets = handshake::ticket_encryption().map_err(StartError::Tickets)?;
-        let handshakes = config.limits.max_handshakes;
+        let limits = admission_limits(&config, connections);
         let usage = Usage::new();
         let copies = crl_copies(&config, &disk);
         let before = Before { stores: None, copies: Some(&copies) };
@@ -232,8 +245,7 @@ impl App {
         let process = Arc::new(Process::new(
             ProcessMetrics::new(&metrics),
             u32::from_be_bytes(run_id),
-            connections,
-            handshakes,
+            limits,
         ));
         let crls_changed = Arc::new(AtomicBool::new(false));
         let changed = crls_changed.clone();

@@ -81,6 +81,13 @@ fn limits(f: &mut fmt::Formatter<'_>, config: &Config) -> fmt::Result {
     }
     let timeout = duration(limits.handshake_timeout);
     line(f, "handshakes", format_args!("at most {}, {timeout} each", limits.max_handshakes))?;
+    let (full, reserved) = (limits.max_full_handshakes, limits.reserved_handshakes);
+    let known = "for addresses that were let in lately";
+    line(f, "", format_args!("at most {full} full ones, {reserved} of either {known}"))?;
+    match limits.max_handshakes_per_address {
+        None => line(f, "", "as many of one address")?,
+        Some(count) => line(f, "", format_args!("at most {count} of one address"))?,
+    }
     line(
         f,
         "times",

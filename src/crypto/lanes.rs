@@ -136,6 +136,11 @@ impl Handshake {
         Self(lanes)
     }
 
+    /// Whether no other one goes on.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.0.handshakes.get() == 1
+    }
+
     /// Whether its operations may wait for those of others.
     pub(crate) fn may_wait(&self) -> bool {
         self.0.handshakes.get() >= MIN_HANDSHAKES && self.0.engine.borrow().is_accelerated()
@@ -161,9 +166,9 @@ pub(crate) fn run_full() {
     }
 }
 
-/// Runs batches that don't fill once the worker has nothing else to do, one at a time, with
-/// everybody else's turn between two of them. Never ends.
-pub async fn serve() {
+/// Runs batches that don't fill once no handshake has anything else to do. Each waits for its
+/// `turn`, behind those who asked for theirs before, and has it until that is dropped. Never ends.
+pub async fn serve<T>(turn: impl AsyncFn() -> T) {
     let lanes = worker();
     loop {
         poll_fn(|cx| {
@@ -174,22 +179,22 @@ pub async fn serve() {
             Poll::Pending
         })
         .await;
-        lanes.settle().await;
+        lanes.settle(&turn).await;
         let handshakes = lanes.handshakes.get();
         if handshakes >= MIN_COMPANY && handshakes > lanes.waiting() {
             tokio::time::sleep(LINGER).await;
-            lanes.settle().await;
+            lanes.settle(&turn).await;
         }
         for kind in Kind::ALL.into_iter().filter(|&kind| lanes.len(kind) > 0) {
-            // What the kernel has for relays comes first.
-            tokio::task::yield_now().await;
+            let turn = turn().await;
             lanes.run(kind);
+            drop(turn);
         }
     }
 }
 
 /// Lets every task run that can.
-async fn turn() {
+async fn others() {
     let mut others_ran = false;
     poll_fn(|cx| {
         if std::mem::replace(&mut others_ran, true) {
@@ -232,11 +237,13 @@ impl Kind {
 }
 
 impl Lanes {
-    /// Lets others go on until no operation of theirs comes in any more.
-    async fn settle(&self) {
+    /// Lets handshakes go on until no operation of theirs comes in any more.
+    async fn settle<T>(&self, turn: impl AsyncFn() -> T) {
         for _ in 0..MAX_TURNS {
             let before = self.submitted.get();
-            turn().await;
+            // Those who can go on ask for their turns, and have them before this one.
+            others().await;
+            drop(turn().await);
             if self.submitted.get() == before {
                 break;
             }

@@ -12,7 +12,7 @@ use rustls::{
 
 use super::{
     certificates::Certificates,
-    context,
+    context, full,
     tickets::{PolicyTag, Tickets},
     verifier::Verifier,
 };
@@ -47,7 +47,12 @@ pub fn server_config(
 ) -> Result<Arc<ServerConfig>, rustls::Error> {
     let provider = CryptoProvider {
         cipher_suites: listener.tls.cipher_suites.iter().map(|&s| key_schedule::suite(s)).collect(),
-        kx_groups: listener.tls.groups.iter().map(|&group| crypto::group(group)).collect(),
+        kx_groups: listener
+            .tls
+            .groups
+            .iter()
+            .map(|&group| full::held_to_budget(crypto::group(group)))
+            .collect(),
         signature_verification_algorithms: crypto::verification_algorithms(),
         ..provider::default_provider()
     };

@@ -283,6 +283,7 @@ pub struct ProcessMetrics {
     reloads: Vec<Counter>,
     last_reload: Gauge,
     in_flight: Gauge,
+    full_in_flight: Gauge,
     shed: Vec<Counter>,
     accept_errors: Vec<Counter>,
     verifications: Vec<Counter>,
@@ -301,6 +302,7 @@ impl ProcessMetrics {
                 .collect(),
             last_reload: metrics.gauge(&names::CONFIG_LAST_RELOAD, &[]),
             in_flight: metrics.gauge(&names::HANDSHAKES_IN_FLIGHT, &[]),
+            full_in_flight: metrics.gauge(&names::FULL_HANDSHAKES_IN_FLIGHT, &[]),
             shed: ShedReason::ALL
                 .iter()
                 .map(|r| metrics.counter(&names::HANDSHAKES_SHED, &[("reason", r.as_str())]))
@@ -346,7 +348,17 @@ impl ProcessMetrics {
         self.in_flight.decrement(1.0);
     }
 
-    /// A connection was closed before its handshake.
+    /// A handshake turned out to be a full one.
+    pub fn full_handshake_began(&self) {
+        self.full_in_flight.increment(1.0);
+    }
+
+    /// A full handshake ended.
+    pub fn full_handshake_ended(&self) {
+        self.full_in_flight.decrement(1.0);
+    }
+
+    /// A connection was turned away before its handshake was over.
     pub fn shed(&self, reason: ShedReason) {
         self.shed[reason.index()].increment(1);
     }

@@ -51,7 +51,8 @@ metrics! {
     HANDSHAKES = Counter "handshakes_total", "Handshakes that ended, by result; kind and version are none where it ended before they were agreed.";
     HANDSHAKE_DURATION = Histogram "handshake_duration_seconds", "From accept to the end of a handshake that succeeded.";
     HANDSHAKES_IN_FLIGHT = Gauge "handshakes_in_flight", "Handshakes that go on now.";
-    HANDSHAKES_SHED = Counter "handshakes_shed_total", "Connections that were closed before a handshake, by the limit that was reached.";
+    FULL_HANDSHAKES_IN_FLIGHT = Gauge "full_handshakes_in_flight", "Handshakes that go on now and resume no session, from their key agreement on.";
+    HANDSHAKES_SHED = Counter "handshakes_shed_total", "Connections that were turned away before their handshake was over, by the limit that was reached.";
     REFUSALS = Counter "refusals_total", "Clients that the trust decision refused, by reason.";
     RESUMPTION = Counter "resumption_total", "Tickets that clients offered, by what became of them.";
     VERIFICATION_CACHE = Counter "verification_cache_total", "Client chains that were decided about, by whether they had been verified before.";

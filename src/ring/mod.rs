@@ -13,9 +13,11 @@ mod socket;
 
 use std::{future::Future, io};
 
+use io_uring::opcode;
+
 pub use pool::{Buffer, BufferSize, Pool, PoolLimits};
 pub use probe::{KernelNeed, MissingNeed, probe};
-pub use socket::{Accepted, Io, Socket};
+pub use socket::{Accepted, Io, Peek, Socket};
 
 /// Entries of a worker's submission queue. A full queue is submitted at once, so this bounds
 /// only how much one system call carries.
@@ -38,6 +40,16 @@ pub fn run<F: Future>(main: F) -> F::Output {
 /// Starts a task on this worker. A panic in it ends that task alone.
 pub fn spawn(task: impl Future<Output = ()> + 'static) {
     drop(tokio_uring::spawn(task));
+}
+
+/// Goes through the kernel once without waiting for anything: what was submitted is handed over,
+/// and each task that is ready by then has its turn before this returns.
+///
+/// The runtime itself does so only when no task has anything to do, and a task that yields keeps
+/// it from that. So this is an operation that is done at once: it completes behind all others, and
+/// the runtime sleeps until it does.
+pub async fn pass() {
+    let (_, ()) = op::submit(opcode::Nop::new().build(), ()).await;
 }
 
 /// The last error of a system call, or its result.

@@ -28,6 +28,17 @@ pub enum Io {
     WouldBlock,
 }
 
+/// What there would be to read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Peek {
+    /// Bytes.
+    Bytes,
+    /// Nothing yet.
+    Nothing,
+    /// Nothing any more: the peer has ended its stream, or is gone.
+    Ended,
+}
+
 /// A connection as `accept` hands it over.
 #[derive(Debug)]
 pub struct Accepted {
@@ -103,6 +114,16 @@ impl Socket {
         let (socket, peer) = listening.accept()?;
         let peer = peer.as_socket().ok_or_else(not_ip)?;
         Ok(Accepted { socket: Self::new(socket.into()), peer })
+    }
+
+    /// Takes connections that the kernel has accepted already, as many as there are, but no more
+    /// than `most`. While this goes on, nothing waits on the socket.
+    pub fn accept_more(&self, most: usize) -> Vec<Accepted> {
+        let more = (0..most).map_while(|_| self.accept_waiting().ok()).collect();
+        // The ring would hand on that there is nothing, instead of waiting. What went wrong here
+        // it finds as well.
+        let _ = self.options().set_nonblocking(false);
+        more
     }
 
     /// Connects a fresh socket of `address`' family.
@@ -200,6 +221,17 @@ impl Socket {
             )
         };
         blocked(check_len(result))
+    }
+
+    /// Looks at what a read would find, and leaves it there.
+    pub fn peek(&self) -> Peek {
+        let mut byte = [MaybeUninit::uninit()];
+        let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT;
+        match blocked(self.options().recv_with_flags(&mut byte, flags)) {
+            Ok(Io::Bytes(1..)) => Peek::Bytes,
+            Ok(Io::WouldBlock) => Peek::Nothing,
+            Ok(Io::Bytes(0)) | Err(_) => Peek::Ended,
+        }
     }
 
     /// Reads what is there into `buffers`, in their order.

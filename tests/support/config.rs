@@ -8,6 +8,15 @@ use std::{
 
 use super::{Files, Pki, free_port};
 
+/// The library that handshakes are tested with: where `COUNTERSIGN_TEST_CRYPTO_MB` names a file, it
+/// has to be that one, in every server of every test; else the one of the system, or none.
+fn accel() -> String {
+    match std::env::var("COUNTERSIGN_TEST_CRYPTO_MB") {
+        Ok(path) if !path.is_empty() => format!("[accel]\ncrypto_mb = {path:?}\n\n"),
+        _ => String::new(),
+    }
+}
+
 /// One `[[listener]]`.
 #[derive(Debug, Clone)]
 pub struct Listener {
@@ -249,8 +258,9 @@ impl Config {
         let Self {
             top, admin, names, blocked, revocation, trust, backends, limits, log, raw, ..
         } = self;
+        let accel = accel();
         let mut text = format!(
-            "{top}[admin]\nlisten = \"{admin}\"\n\n\
+            "{top}{accel}[admin]\nlisten = \"{admin}\"\n\n\
              [log]\n{log}\n\
              [limits]\n{limits}\n\
              [trust.contoso]\nca = [\"ca.pem\"]\nnames = [\"*.contoso.test\"]\n\

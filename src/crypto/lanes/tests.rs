@@ -116,7 +116,7 @@ fn what_does_not_fill_runs_once_nobody_else_has_anything_to_do() {
     let plain = installed();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     tokio::task::LocalSet::new().block_on(&runtime, async {
-        tokio::task::spawn_local(serve());
+        tokio::task::spawn_local(serve(async || ()));
         let tasks: Vec<_> = (0..LANES + 3)
             .map(|_| {
                 let mut run = agreement();

@@ -1,0 +1,211 @@
+//! Whose turn it is to compute: handshakes have theirs in slices, one after the other, and between
+//! two slices everybody else of the worker goes on.
+//!
+//! Without this, a hundred handshakes that became ready together would keep the worker for ten
+//! milliseconds, and every established connection with it.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::sync::{Mutex, OwnedMutexGuard};
+
+use crate::ring;
+
+/// The shortest slice: some two calls into rustls, or one batch of the lanes. It is what a storm of
+/// handshakes adds to a round trip on an established connection; a pass through the kernel costs
+/// one per cent of it.
+const SHORTEST_SLICE: Duration = Duration::from_micros(250);
+
+/// The longest one. Where the others take long for a turn of theirs, handshakes have as long, so
+/// that bulk transfers don't starve them; this is where that ends.
+const LONGEST_SLICE: Duration = Duration::from_millis(2);
+
+/// What is left of the slice that goes on. It is handed over in the order of asking.
+type Slice = Mutex<Duration>;
+
+thread_local! {
+    static SLICE: Arc<Slice> = Arc::new(Mutex::new(SHORTEST_SLICE));
+    /// Held by the first in the line of handshakes that have yet to begin.
+    static ENTRY: Arc<Mutex<()>> = Arc::default();
+}
+
+/// Leave to compute, until it is dropped. Nothing is awaited meanwhile.
+pub(super) struct Turn {
+    left: OwnedMutexGuard<Duration>,
+    began: Instant,
+}
+
+/// Waits for leave to compute. Who is `alone` keeps nobody waiting and gets it at once.
+pub(super) async fn take(alone: bool) -> Turn {
+    let mut left = SLICE.with(Arc::clone).lock_owned().await;
+    if alone {
+        *left = SHORTEST_SLICE;
+    } else if left.is_zero() {
+        let began = Instant::now();
+        ring::pass().await;
+        *left = began.elapsed().clamp(SHORTEST_SLICE, LONGEST_SLICE);
+    }
+    Turn { left, began: Instant::now() }
+}
+
+/// The same for a handshake that has yet to begin. Only the first of these asks for a turn at a
+/// time, so that what was begun is finished before much else is begun: under overload, the wait is
+/// in front of the first turn, and a client that gives up then has cost nothing.
+pub(super) async fn take_first(alone: bool) -> Turn {
+    let _entry = ENTRY.with(Arc::clone).lock_owned().await;
+    take(alone).await
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        *self.left = self.left.saturating_sub(self.began.elapsed());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        cell::RefCell,
+        os::unix::net::UnixStream,
+        pin::pin,
+        rc::Rc,
+        task::{Context, Poll, Waker},
+    };
+
+    use super::*;
+    use crate::ring::{Io, Socket};
+
+    /// Computes for longer than the slice lasts.
+    fn compute_all(turn: &Turn) {
+        while turn.began.elapsed() <= *turn.left {
+            std::hint::spin_loop();
+        }
+    }
+
+    fn wake(bell: &Socket) {
+        assert_eq!(bell.try_write(b"x").unwrap(), Io::Bytes(1));
+    }
+
+    /// A storm of handshakes, each of which takes a whole slice and hands a byte to an established
+    /// connection on the way. Its relay waits for each byte anew, so that what it submits has to
+    /// reach the kernel, and what the kernel answers the relay, between any two handshakes.
+    #[test]
+    fn a_ready_connection_goes_on_before_the_next_slice_of_handshakes() {
+        const STORM: usize = 50;
+        ring::run(async {
+            let (near, far) = UnixStream::pair().unwrap();
+            let (near, far) = (Socket::new(near.into()), Socket::new(far.into()));
+            let order = Rc::new(RefCell::new(Vec::new()));
+            let log = order.clone();
+            ring::spawn(async move {
+                for _ in 0..STORM {
+                    far.readable().await.unwrap();
+                    assert_eq!(far.try_read(&mut [0; 8]).unwrap(), Io::Bytes(1));
+                    log.borrow_mut().push("relay");
+                }
+            });
+            for _ in 0..STORM {
+                let (log, bell) = (order.clone(), near.clone());
+                ring::spawn(async move {
+                    let turn = take(false).await;
+                    log.borrow_mut().push("handshake");
+                    wake(&bell);
+                    compute_all(&turn);
+                });
+            }
+            while order.borrow().len() < 2 * STORM {
+                ring::pass().await;
+            }
+            assert_eq!(*order.borrow(), ["handshake", "relay"].repeat(STORM));
+        });
+    }
+
+    #[test]
+    fn handshakes_have_their_turns_in_the_order_of_asking() {
+        ring::run(async {
+            let order = Rc::new(RefCell::new(Vec::new()));
+            let before_all = take(false).await;
+            for number in 0..20 {
+                let log = order.clone();
+                ring::spawn(async move {
+                    for round in 0..3 {
+                        let turn = take(false).await;
+                        log.borrow_mut().push((round, number));
+                        if number % 3 == 0 {
+                            compute_all(&turn);
+                        }
+                    }
+                });
+            }
+            ring::pass().await;
+            drop(before_all);
+            while order.borrow().len() < 60 {
+                ring::pass().await;
+            }
+            let fair: Vec<_> =
+                (0..3).flat_map(|r| (0..20).map(move |number| (r, number))).collect();
+            assert_eq!(*order.borrow(), fair);
+        });
+    }
+
+    /// Ten handshakes wait to begin when one comes that has begun: it has its turn after the first
+    /// of them, which asked before, and the others wait.
+    #[test]
+    fn what_was_begun_is_finished_before_more_is_begun() {
+        ring::run(async {
+            let order = Rc::new(RefCell::new(Vec::new()));
+            let before_all = take(false).await;
+            for number in 0..10 {
+                let log = order.clone();
+                ring::spawn(async move {
+                    let _turn = take_first(false).await;
+                    log.borrow_mut().push(number);
+                });
+            }
+            ring::pass().await;
+            let log = order.clone();
+            ring::spawn(async move {
+                let _turn = take(false).await;
+                log.borrow_mut().push(100);
+            });
+            ring::pass().await;
+            drop(before_all);
+            while order.borrow().len() < 11 {
+                ring::pass().await;
+            }
+            assert_eq!(*order.borrow(), [0, 100, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
+        });
+    }
+
+    /// Polled by hand, outside of any runtime: neither may wait, nor use the ring.
+    #[test]
+    fn a_lone_handshake_never_waits() {
+        for _ in 0..10 {
+            let mut taken = pin!(take_first(true));
+            let Poll::Ready(turn) = taken.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+            else {
+                panic!("it waits");
+            };
+            compute_all(&turn);
+        }
+    }
+
+    #[test]
+    fn who_goes_away_while_waiting_keeps_nobody_from_a_turn() {
+        ring::run(async {
+            let mut cx = Context::from_waker(Waker::noop());
+            let first = take(false).await;
+            compute_all(&first);
+            let (mut gone, mut next) = (Box::pin(take(false)), Box::pin(take(false)));
+            assert!(gone.as_mut().poll(&mut cx).is_pending());
+            assert!(next.as_mut().poll(&mut cx).is_pending());
+            drop(first);
+            // It is called up, goes to the kernel, and is gone.
+            assert!(gone.as_mut().poll(&mut cx).is_pending());
+            drop(gone);
+            drop(next.await);
+        });
+    }
+}
