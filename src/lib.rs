@@ -43,6 +43,7 @@ pub mod proxy;
 pub mod quota;
 pub mod record;
 pub mod relay;
+pub mod resumption;
 pub mod revocation;
 pub mod ring;
 pub mod sessions;

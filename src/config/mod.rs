@@ -15,6 +15,7 @@ mod load;
 mod peer_sets;
 mod pins;
 mod reader;
+mod resumption;
 mod revocation;
 mod summary;
 #[cfg(test)]
@@ -35,6 +36,7 @@ pub use self::{
     errors::{ConfigError, ConfigErrors},
     files::{Disk, FileData, Files},
     pins::KeyPin,
+    resumption::{Resumption, TicketKey},
     revocation::{CrlFetch, CrlFetching, CrlSource, LoadedCrls, Revocation},
     url::HttpUrl,
 };
@@ -53,6 +55,8 @@ pub struct Config {
     pub log: Log,
     /// `[limits]`
     pub limits: Limits,
+    /// `[resumption]`
+    pub resumption: Resumption,
     /// `[trust.NAME]`, by name.
     pub trust: BTreeMap<Arc<str>, Arc<TrustProfile>>,
     /// `[peers.NAME]`, by name.
