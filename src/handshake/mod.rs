@@ -4,8 +4,13 @@ mod certificates;
 mod config;
 mod context;
 mod failure;
+mod kept;
 mod machine;
+mod policy_tag;
 mod preamble;
+mod rule;
+#[cfg(test)]
+mod tests;
 mod tickets;
 mod verifier;
 
@@ -15,7 +20,7 @@ use rustls::{HandshakeKind as RustlsKind, ProtocolVersion, ServerConfig, Support
 use rustls_pki_types::{CertificateDer, UnixTime};
 
 pub use certificates::{CertificateAlgorithms, certificates_for};
-pub use config::{server_config, ticket_encryption};
+pub use config::server_config;
 pub use failure::Failure;
 
 use preamble::NotTls;

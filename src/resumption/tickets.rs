@@ -38,6 +38,7 @@ const KEY_LEN: usize = 32;
 
 /// What tells the keys derived from a secret apart, and the format from later ones.
 const NAME_LABEL: &[u8] = b"countersign ticket v1 name";
+const MASTER_LABEL: &[u8] = b"countersign ticket v1 master";
 const KEY_LABEL: &[u8] = b"countersign ticket v1 key";
 
 /// Seals with a key that is made here and changed every [`ROTATION_S`].
@@ -89,8 +90,8 @@ impl ProducesTickets for Keys {
 struct Key {
     /// Derived from it, so that processes that share it agree, and nothing is learned from it.
     name: [u8; NAME_LEN],
-    /// aws-lc-rs overwrites it when it is dropped.
-    secret: Prk,
+    /// What the keys of tickets are derived from. aws-lc-rs overwrites it when it is dropped.
+    master: Prk,
 }
 
 impl Key {
@@ -98,13 +99,16 @@ impl Key {
         let secret = Salt::new(HKDF_SHA256, &[]).extract(secret);
         let mut name = [0; NAME_LEN];
         secret.expand(&[NAME_LABEL], Bytes(NAME_LEN))?.fill(&mut name)?;
-        Ok(Self { name, secret })
+        // aws-lc-rs would extract again for each ticket.
+        let mut master = Zeroizing::new([0; KEY_LEN]);
+        secret.expand(&[MASTER_LABEL], Bytes(KEY_LEN))?.fill(&mut *master)?;
+        Ok(Self { name, master: Prk::new_less_safe(HKDF_SHA256, &*master) })
     }
 
     /// The key of the one ticket that has this salt.
     fn for_ticket(&self, salt: &[u8; SALT_LEN]) -> Result<LessSafeKey, Unspecified> {
         let mut key = Zeroizing::new([0; KEY_LEN]);
-        self.secret.expand(&[KEY_LABEL, salt], Bytes(KEY_LEN))?.fill(&mut *key)?;
+        self.master.expand(&[KEY_LABEL, salt], Bytes(KEY_LEN))?.fill(&mut *key)?;
         Ok(LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &*key)?))
     }
 
