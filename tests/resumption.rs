@@ -25,6 +25,9 @@ use time::OffsetDateTime;
 
 const VERSIONS: [(&str, &str); 2] = [("-tls1_3", "1.3"), ("-tls1_2", "1.2")];
 
+/// Sessions are kept by clients.
+const TICKETS: &str = "[resumption]\nmode = \"tickets\"\n";
+
 /// A client that keeps its session in a file.
 struct Client<'a> {
     pki: &'a Pki,
@@ -200,7 +203,7 @@ fn a_session_does_not_outlive_the_revocation_of_its_certificate() {
 #[test]
 fn a_ticket_that_is_used_again_is_decided_about_again() {
     let pki = Pki::new();
-    let config = Config::simple(&pki, Backend::echo().addr());
+    let config = Config::simple(&pki, Backend::echo().addr()).raw(TICKETS);
     let mut server = Server::start(config.clone());
     let client = Client::new(&pki);
     for (round, (option, version)) in VERSIONS.into_iter().enumerate() {

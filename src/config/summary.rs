@@ -100,8 +100,11 @@ fn resumption(f: &mut fmt::Formatter<'_>, resumption: &Resumption) -> fmt::Resul
     match resumption {
         Resumption::Off => line(f, "resumption", "off"),
         Resumption::Cache { bytes } => {
-            let kib = bytes >> 10;
-            line(f, "resumption", format_args!("sessions are kept here, in {kib} KiB at most"))
+            let size = match bytes >> 10 {
+                kib if kib.is_multiple_of(1024) => format!("{} MiB", kib / 1024),
+                kib => format!("{kib} KiB"),
+            };
+            line(f, "resumption", format_args!("sessions are kept here, in {size} at most"))
         }
         Resumption::Tickets { keys } if keys.is_empty() => {
             line(f, "resumption", "tickets, by keys of this process")
