@@ -7,6 +7,7 @@ use std::{
 };
 
 use super::ServerAddress;
+use crate::crypto::Choice;
 
 /// The highest CPU number that is understood: what the kernel's affinity masks hold by default.
 const CPU_MAX: usize = 1023;
@@ -56,6 +57,16 @@ pub(super) fn parse_cache_bytes(text: &str) -> Result<usize, String> {
     UNITS.iter().find_map(of_unit).filter(|bytes| CACHE_BYTES.contains(bytes)).ok_or_else(|| {
         "it takes a size from \"1MiB\" to \"64GiB\", with KiB, MiB or GiB: \"64MiB\"".to_owned()
     })
+}
+
+/// `"auto"`, `"off"`, or the absolute path of a library.
+pub(super) fn parse_crypto_mb(text: &str) -> Result<Choice, String> {
+    match text {
+        "auto" => Ok(Choice::Auto),
+        "off" => Ok(Choice::Off),
+        path if Path::new(path).is_absolute() => Ok(Choice::File(path.into())),
+        _ => Err("it takes \"auto\", \"off\", or the absolute path of libcrypto_mb.so".to_owned()),
+    }
 }
 
 /// An address to listen on.

@@ -271,6 +271,12 @@ fn acts() -> impl Strategy<Value = Act> {
     ]
 }
 
+/// Whether a session of that length may have come out, given what was put in.
+fn is_right(got: Option<usize>, known: Option<(usize, Kept)>, now_s: u64) -> bool {
+    let fits = |(len, kept): (usize, Kept)| got == Some(len) && kept.ends_at_s >= now_s;
+    got.is_none() || known.is_some_and(fits)
+}
+
 proptest! {
     /// A map that forgets nothing is the model: what the shard gives is what was put in, not over,
     /// and not used up; and its memory stays within its bounds.
@@ -295,9 +301,7 @@ proptest! {
                     let fits = |(_, kept): &(usize, Kept)| kept.uses == Uses::Once;
                     let known = model.get(&number).copied().filter(fits);
                     let got = shard.take(&id(number), now).map(|session| session.len());
-                    prop_assert!(got.is_none() || known.is_some_and(|(len, kept)| {
-                        Some(len) == got && kept.ends_at_s >= now
-                    }));
+                    prop_assert!(is_right(got, known, now), "{:?} of {:?}", got, known);
                     if known.is_some() {
                         model.remove(&number);
                     }
@@ -306,9 +310,7 @@ proptest! {
                     let fits = |(_, kept): &(usize, Kept)| kept.uses == Uses::Many;
                     let known = model.get(&number).copied().filter(fits);
                     let got = shard.get(&id(number), now).map(|session| session.len());
-                    prop_assert!(got.is_none() || known.is_some_and(|(len, kept)| {
-                        Some(len) == got && kept.ends_at_s >= now
-                    }));
+                    prop_assert!(is_right(got, known, now), "{:?} of {:?}", got, known);
                 }
                 Act::Sweep(slots) => gone.expired += shard.sweep(now, slots),
                 Act::Wait(seconds) => now += seconds,

@@ -90,7 +90,10 @@ fn a_ticket_key_that_cannot_be_used_is_refused_by_name() {
                 .to_owned(),
         ),
     ] {
-        assert_eq!(key_error(&format!("[\"a.ticket\", \"{file}\"]")), format!("conf/{file} {error}"));
+        assert_eq!(
+            key_error(&format!("[\"a.ticket\", \"{file}\"]")),
+            format!("conf/{file} {error}")
+        );
     }
     assert_eq!(
         key_error("[\"a.ticket\", \"b.ticket\", \"copy.ticket\"]"),
