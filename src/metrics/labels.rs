@@ -55,7 +55,7 @@ label! {
     HandshakeKind {
         /// With certificates.
         Full = "full",
-        /// From a ticket.
+        /// From a session of before.
         Resumed = "resumed",
         /// It ended before that was known.
         None = "none",

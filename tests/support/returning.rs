@@ -46,6 +46,11 @@ impl<'a> Returning<'a> {
         self.to(address, option).arg("-sess_in").arg(&self.session)
     }
 
+    /// Offers it, and keeps the one that comes instead.
+    pub fn go_on(&self, address: SocketAddr, option: &str) -> Finished {
+        self.offer(address, option).arg("-sess_out").arg(&self.session).echo().succeeded()
+    }
+
     /// Offers it, and gives whether it was resumed.
     pub fn resumes(&self, address: SocketAddr, option: &str) -> bool {
         was_resumed(&self.offer(address, option).echo().succeeded())
