@@ -193,7 +193,8 @@ fn a_handshake_takes_less_than_a_quarter_of_its_stack() {
             let policy = Policy::new(served.client_auth, &served.peers, &stores).unwrap();
             let (policy, age) = (Arc::new(policy), config.limits.max_session_age);
             let kept = CacheMetrics::new(&Metrics::new().unwrap());
-            let kept = SessionStore::new(&countersign::config::Resumption::default(), &kept).unwrap();
+            let kept =
+                SessionStore::new(&countersign::config::Resumption::default(), &kept).unwrap();
             let server = server_config(served, &policy, None, &kept, age).unwrap();
             let client =
                 only(version, client_config(&pki, Some(&pki.client_with_intermediate())), &pki);

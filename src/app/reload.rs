@@ -49,10 +49,11 @@ impl App {
         let max_handshakes = generation.config.limits.max_handshakes;
         self.process.set_limits(max_connections, max_handshakes);
         self.forget_expiry();
-        self.sessions = sessions;
+        let kept_before = std::mem::replace(&mut self.sessions, sessions);
         self.generation = Arc::new(generation);
         self.crls.retarget(start::crl_targets(&self.generation, &self.snapshot.metrics));
         self.apply(bound)?;
+        kept_before.give_way(&self.sessions);
         self.publish_expiry();
         Ok(())
     }

@@ -66,14 +66,20 @@ impl SessionCache {
     /// there are.
     pub fn tidy(&self, now_s: u64) {
         let (mut entries, mut bytes, mut gone) = (0, 0, Gone::default());
-        for shard in self.shards.iter().filter_map(Padded::lock) {
-            let mut shard = shard;
+        for mut shard in self.shards.iter().filter_map(Padded::lock) {
             gone.expired += shard.sweep(now_s, (TIDIED_AT_A_TIME / self.shards.len()).max(1));
             entries += shard.entries();
             bytes += shard.bytes();
         }
         self.count(gone);
         self.metrics.holds(entries, bytes);
+    }
+
+    /// Drops all sessions; none is kept any more.
+    pub(super) fn close(&self) {
+        for mut shard in self.shards.iter().filter_map(Padded::lock) {
+            *shard = Shard::new(0);
+        }
     }
 
     /// How many sessions there are, and the bytes of memory that they take.

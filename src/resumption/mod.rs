@@ -13,10 +13,9 @@ mod tests;
 
 use std::sync::Arc;
 
-use rustls::server::ProducesTickets;
-
 pub use cache::SessionCache;
 pub use shard::{Kept, SESSION_ID_LEN, Uses};
+pub use tickets::Sealing;
 
 use crate::{config::Resumption, metrics::CacheMetrics};
 
@@ -36,7 +35,7 @@ pub enum SessionPlace {
     /// In this process.
     Here(Arc<SessionCache>),
     /// With the clients, sealed by this.
-    Clients(Arc<dyn ProducesTickets>),
+    Clients(Arc<Sealing>),
 }
 
 impl SessionStore {
@@ -51,9 +50,11 @@ impl SessionStore {
                 SessionPlace::Here(Arc::new(SessionCache::new(*bytes, metrics.clone())))
             }
             Resumption::Tickets { keys } if keys.is_empty() => {
-                SessionPlace::Clients(tickets::own_keys()?)
+                SessionPlace::Clients(Arc::new(Sealing::by_own_keys()?))
             }
-            Resumption::Tickets { keys } => SessionPlace::Clients(tickets::shared_keys(keys)?),
+            Resumption::Tickets { keys } => {
+                SessionPlace::Clients(Arc::new(Sealing::by_shared_keys(keys)?))
+            }
         };
         Ok(Self { config: config.clone(), place })
     }
@@ -65,6 +66,19 @@ impl SessionStore {
     /// As [`SessionStore::new`].
     pub fn next(&self, config: &Resumption, metrics: &CacheMetrics) -> Result<Self, rustls::Error> {
         if *config == self.config { Ok(self.clone()) } else { Self::new(config, metrics) }
+    }
+
+    /// Forgets all sessions and keys, unless `next` has them. Connections of earlier generations
+    /// may hold on to where they were for weeks.
+    pub fn give_way(&self, next: &Self) {
+        if next.config == self.config {
+            return;
+        }
+        match &self.place {
+            SessionPlace::Nowhere => {}
+            SessionPlace::Here(cache) => cache.close(),
+            SessionPlace::Clients(sealing) => sealing.close(),
+        }
     }
 
     /// Where that is.

@@ -328,9 +328,9 @@ fn key(byte: u8) -> TicketKey {
     TicketKey { file: PathBuf::new(), secret: Arc::new(Zeroizing::new(vec![byte; 64])) }
 }
 
-fn shared(bytes: &[u8]) -> Arc<dyn ProducesTickets> {
+fn shared(bytes: &[u8]) -> Sealing {
     let keys: Vec<_> = bytes.iter().map(|byte| key(*byte)).collect();
-    tickets::shared_keys(&keys).unwrap()
+    Sealing::by_shared_keys(&keys).unwrap()
 }
 
 #[test]
@@ -382,7 +382,7 @@ fn parts_of_two_tickets_make_none() {
 
 #[test]
 fn keys_that_a_process_makes_are_its_own() {
-    let (one, other) = (tickets::own_keys().unwrap(), tickets::own_keys().unwrap());
+    let (one, other) = (Sealing::by_own_keys().unwrap(), Sealing::by_own_keys().unwrap());
     let ticket = one.encrypt(b"session").unwrap();
     assert_eq!(one.decrypt(&ticket), Some(b"session".to_vec()));
     assert_eq!(other.decrypt(&ticket), None);
@@ -422,4 +422,30 @@ fn a_store_goes_on_unless_its_configuration_is_another_one() {
         panic!("tickets")
     };
     assert!(Arc::ptr_eq(one, other), "tickets that were given stay good");
+}
+
+/// Connections of before may hold on to where their session was kept, for weeks.
+#[test]
+fn a_store_that_gives_way_forgets_sessions_and_keys() {
+    let (_, counters) = metrics();
+    let store = |config: &Resumption| SessionStore::new(config, &counters).unwrap();
+    let config = Resumption::Cache { bytes: 1 << 20 };
+    let (before, same) = (store(&config), store(&config));
+    let SessionPlace::Here(cache) = before.place() else { panic!("a cache") };
+    assert!(cache.put(&id(1), session(10), ONCE, 1));
+    before.give_way(&same);
+    assert_eq!(cache.size().0, 1, "nothing has changed");
+    before.give_way(&store(&Resumption::Off));
+    assert_eq!(cache.size().0, 0);
+    assert!(!cache.put(&id(1), session(10), ONCE, 1));
+
+    let tickets = |bytes: &[u8]| {
+        store(&Resumption::Tickets { keys: bytes.iter().map(|byte| key(*byte)).collect() })
+    };
+    let before = tickets(&[1]);
+    let SessionPlace::Clients(sealing) = before.place() else { panic!("tickets") };
+    let ticket = sealing.encrypt(b"session").unwrap();
+    before.give_way(&tickets(&[2]));
+    assert_eq!(sealing.decrypt(&ticket), None);
+    assert_eq!(sealing.encrypt(b"session"), None);
 }

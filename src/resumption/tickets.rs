@@ -9,8 +9,9 @@
 //! name of the key (16) | salt (32) | sealed session | tag (16)
 //! ```
 
-use std::{fmt, sync::Arc};
+use std::fmt;
 
+use arc_swap::ArcSwapOption;
 use aws_lc_rs::{
     aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey},
     error::Unspecified,
@@ -41,22 +42,59 @@ const NAME_LABEL: &[u8] = b"countersign ticket v1 name";
 const MASTER_LABEL: &[u8] = b"countersign ticket v1 master";
 const KEY_LABEL: &[u8] = b"countersign ticket v1 key";
 
-/// Seals with a key that is made here and changed every [`ROTATION_S`].
-pub(super) fn own_keys() -> Result<Arc<dyn ProducesTickets>, rustls::Error> {
-    let generate = || -> Result<Box<dyn ProducesTickets>, GetRandomFailed> {
-        let mut secret = Zeroizing::new([0; SECRET_LEN]);
-        rand::fill(&mut *secret).map_err(|_| GetRandomFailed)?;
-        let key = Key::new(&*secret).map_err(|_| GetRandomFailed)?;
-        Ok(Box::new(Keys { keys: vec![key], lifetime_s: 2 * ROTATION_S }))
-    };
-    Ok(Arc::new(TicketRotator::new(ROTATION_S, generate)?))
+/// Seals sessions into tickets, and opens them.
+#[derive(Debug)]
+pub struct Sealing {
+    lifetime_s: u32,
+    /// None once others have taken their place.
+    keys: ArcSwapOption<Box<dyn ProducesTickets>>,
 }
 
-/// Seals with the first of these keys, and opens with all of them.
-pub(super) fn shared_keys(keys: &[TicketKey]) -> Result<Arc<dyn ProducesTickets>, rustls::Error> {
-    let keys: Result<_, _> = keys.iter().map(|key| Key::new(&key.secret)).collect();
-    let keys = keys.map_err(|_| rustls::Error::General("a ticket key can't be used".into()))?;
-    Ok(Arc::new(Keys { keys, lifetime_s: LIFETIME_S }))
+impl Sealing {
+    /// By a key that is made here and changed every [`ROTATION_S`].
+    pub(super) fn by_own_keys() -> Result<Self, rustls::Error> {
+        let generate = || -> Result<Box<dyn ProducesTickets>, GetRandomFailed> {
+            let mut secret = Zeroizing::new([0; SECRET_LEN]);
+            rand::fill(&mut *secret).map_err(|_| GetRandomFailed)?;
+            let key = Key::new(&*secret).map_err(|_| GetRandomFailed)?;
+            Ok(Box::new(Keys { keys: vec![key], lifetime_s: 2 * ROTATION_S }))
+        };
+        Ok(Self::by(2 * ROTATION_S, Box::new(TicketRotator::new(ROTATION_S, generate)?)))
+    }
+
+    /// By the first of these keys; all of them open.
+    pub(super) fn by_shared_keys(keys: &[TicketKey]) -> Result<Self, rustls::Error> {
+        let keys: Result<_, _> = keys.iter().map(|key| Key::new(&key.secret)).collect();
+        let keys = keys.map_err(|_| rustls::Error::General("a ticket key can't be used".into()))?;
+        Ok(Self::by(LIFETIME_S, Box::new(Keys { keys, lifetime_s: LIFETIME_S })))
+    }
+
+    fn by(lifetime_s: u32, keys: Box<dyn ProducesTickets>) -> Self {
+        Self { lifetime_s, keys: ArcSwapOption::from_pointee(keys) }
+    }
+
+    /// Forgets the keys; nothing is sealed or opened any more.
+    pub(super) fn close(&self) {
+        self.keys.store(None);
+    }
+}
+
+impl ProducesTickets for Sealing {
+    fn enabled(&self) -> bool {
+        true
+    }
+
+    fn lifetime(&self) -> u32 {
+        self.lifetime_s
+    }
+
+    fn encrypt(&self, session: &[u8]) -> Option<Vec<u8>> {
+        self.keys.load().as_ref()?.encrypt(session)
+    }
+
+    fn decrypt(&self, ticket: &[u8]) -> Option<Vec<u8>> {
+        self.keys.load().as_ref()?.decrypt(ticket)
+    }
 }
 
 /// The first one seals.
