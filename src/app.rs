@@ -16,7 +16,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use rustls::server::ProducesTickets;
+use rustls_pki_types::UnixTime;
 use sd_notify::NotifyState;
 
 pub use start::StartError;
@@ -27,15 +27,19 @@ use crate::{
     crls::Crls,
     crypto::Engine,
     generation::Generation,
-    metrics::ReloadResult,
+    metrics::{CacheMetrics, ReloadResult},
     process::Process,
     quota::Usage,
+    resumption::SessionStore,
     worker::{Command, Handle, Serves},
 };
 use signals::Signal;
 
 /// How often latencies are folded into their buckets.
 const UPKEEP: Duration = Duration::from_secs(5);
+
+/// How often some of the sessions that are over are dropped.
+const TIDYING: Duration = Duration::from_secs(1);
 
 /// How often the crypto engine is asked again what it was asked at start.
 const SELF_TEST_EVERY: Duration = Duration::from_secs(3600);
@@ -51,7 +55,8 @@ pub struct App {
     path: PathBuf,
     snapshot: Arc<Snapshot>,
     process: Arc<Process>,
-    tickets: Arc<dyn ProducesTickets>,
+    sessions: SessionStore,
+    cache_metrics: CacheMetrics,
     usage: Arc<Usage>,
     engine: Arc<Engine>,
     generation: Arc<Generation>,
@@ -107,6 +112,7 @@ impl App {
     /// with whatever killed it: the process ends, so that the service manager starts it anew.
     fn serve(&mut self) -> Result<(), StartError> {
         let mut upkeep = Instant::now() + UPKEEP;
+        let mut tidying = Instant::now();
         let mut self_test = Instant::now() + SELF_TEST_EVERY;
         loop {
             match self.signals.recv_timeout(WATCH) {
@@ -124,6 +130,10 @@ impl App {
             }
             if let Some(worker) = self.workers.iter().find(|worker| worker.has_ended()) {
                 return Err(StartError::WorkerLost { cpu: worker.cpu });
+            }
+            if Instant::now() >= tidying {
+                self.sessions.tidy(UnixTime::now().as_secs(), &self.cache_metrics);
+                tidying = Instant::now() + TIDYING;
             }
             if Instant::now() >= upkeep {
                 self.snapshot.metrics.run_upkeep();

@@ -26,10 +26,11 @@ use crate::{
     crls::{Before, Copies, Crls, Targets},
     crypto::{Choice, Engine, WhyNot},
     generation::{Generation, GenerationError},
-    handshake, listener,
-    metrics::{Metrics, ProcessMetrics, WorkerMetrics},
+    listener,
+    metrics::{CacheMetrics, Metrics, ProcessMetrics, WorkerMetrics},
     process::Process,
     quota::Usage,
+    resumption::SessionStore,
     ring::{self, MissingNeed},
     sys,
     worker::{self, Command, Serves},
@@ -228,12 +229,14 @@ impl App {
         let cpus = worker_cpus(&config)?;
         let engine = Arc::new(engine(&config.accel.crypto_mb)?);
         let metrics = Metrics::new()?;
-        let tickets = handshake::ticket_encryption().map_err(StartError::Tickets)?;
+        let cache_metrics = CacheMetrics::new(&metrics);
+        let sessions = SessionStore::new(&config.resumption, &cache_metrics);
+        let sessions = sessions.map_err(StartError::Tickets)?;
         let limits = admission_limits(&config, connections);
         let usage = Usage::new();
         let copies = crl_copies(&config, &disk);
         let before = Before { stores: None, copies: Some(&copies) };
-        let generation = Generation::new(1, config, &metrics, &tickets, &usage, before)?;
+        let generation = Generation::new(1, config, &metrics, &sessions, &usage, before)?;
         let generation = Arc::new(generation);
         let admin_socket = bind_admin(&generation.config)?;
         let bound = bind_new(&generation, |_| false, cpus.len())?;
@@ -270,7 +273,8 @@ impl App {
             path: path.to_owned(),
             snapshot: snapshot.clone(),
             process,
-            tickets,
+            sessions,
+            cache_metrics,
             usage,
             engine,
             generation,

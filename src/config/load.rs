@@ -18,7 +18,7 @@ use super::{
     files::{Disk, Files},
     listeners, peer_sets,
     reader::Reader,
-    revocation, trust,
+    resumption, revocation, trust,
     values::{parse_cpus, parse_crypto_mb, parse_listen_or_off},
 };
 use crate::crypto::Choice;
@@ -95,6 +95,7 @@ impl Config {
         let admin = read_admin(root.table("admin"));
         let log = read_log(root.table("log"));
         let limits = read_limits(root.table("limits"));
+        let resumption = resumption::read(around, root.table("resumption"));
         let mut crls = revocation::Draft::default();
         let profiles = trust::read_profiles(around, &mut root, &mut crls);
         let crl_fetching = revocation::read_fetching(around, root.table("revocation"), &crls);
@@ -119,6 +120,7 @@ impl Config {
             admin: Admin { listen: admin.listen },
             log,
             limits,
+            resumption,
             trust,
             peers,
             backends,

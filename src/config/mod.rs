@@ -16,6 +16,7 @@ mod load;
 mod peer_sets;
 mod pins;
 mod reader;
+mod resumption;
 mod revocation;
 mod summary;
 #[cfg(test)]
@@ -36,6 +37,7 @@ pub use self::{
     errors::{ConfigError, ConfigErrors},
     files::{Disk, FileData, Files},
     pins::KeyPin,
+    resumption::{Resumption, TicketKey},
     revocation::{CrlFetch, CrlFetching, CrlSource, LoadedCrls, Revocation},
     url::HttpUrl,
 };
@@ -56,6 +58,8 @@ pub struct Config {
     pub log: Log,
     /// `[limits]`
     pub limits: Limits,
+    /// `[resumption]`
+    pub resumption: Resumption,
     /// `[trust.NAME]`, by name.
     pub trust: BTreeMap<Arc<str>, Arc<TrustProfile>>,
     /// `[peers.NAME]`, by name.

@@ -32,9 +32,11 @@ pub(super) struct Context {
     pub(super) server_name: Option<Box<str>>,
     /// Its SNI names no certificate of ours, and the listener is strict.
     pub(super) unknown_server_name: bool,
-    /// What became of the ticket it offered.
+    /// How many sessions it has offered to resume.
+    pub(super) offered: u8,
+    /// What became of the session it offered.
     pub(super) ticket: Option<ResumptionOutcome>,
-    /// The ticket that was accepted.
+    /// That of the session that was accepted.
     pub(super) lineage: Option<Lineage>,
     /// The TLS 1.3 traffic secrets (RFC 8446 §7.1), for the record layer's key updates.
     pub(super) secrets: TrafficSecretsCapture,

@@ -6,8 +6,13 @@ mod context;
 mod coroutine;
 mod failure;
 mod full;
+mod kept;
 mod machine;
+mod policy_tag;
 mod preamble;
+mod rule;
+#[cfg(test)]
+mod tests;
 mod tickets;
 mod turn;
 mod verifier;
@@ -18,7 +23,7 @@ use rustls::{HandshakeKind as RustlsKind, ProtocolVersion, ServerConfig, Support
 use rustls_pki_types::{CertificateDer, UnixTime};
 
 pub use certificates::{CertificateAlgorithms, certificates_for};
-pub use config::{server_config, ticket_encryption};
+pub use config::server_config;
 pub use coroutine::serve_lanes;
 pub use failure::Failure;
 

@@ -8,8 +8,8 @@ use super::{
     Metrics,
     labels::{
         AcceptError, BackendResult, CloseCause, CrlFetchResult, CrlFileResult, Direction,
-        HandshakeKind, HandshakeResult, ReloadResult, ResumptionOutcome, ShadowOutcome, ShedReason,
-        Termination, VerificationOutcome, VersionLabel,
+        EvictionReason, HandshakeKind, HandshakeResult, ReloadResult, ResumptionOutcome,
+        ShadowOutcome, ShedReason, Termination, VerificationOutcome, VersionLabel,
     },
     names::{self, MetricName},
 };
@@ -254,6 +254,45 @@ impl CrlMetrics {
     /// A file was looked at because it had changed.
     pub fn file(&self, result: CrlFileResult) {
         self.files[result.index()].increment(1);
+    }
+}
+
+/// The metrics of the sessions that are kept for clients that come back.
+#[derive(Debug, Clone)]
+pub struct CacheMetrics {
+    entries: Gauge,
+    bytes: Gauge,
+    evictions: Vec<Counter>,
+}
+
+impl CacheMetrics {
+    /// Registers all of them.
+    pub fn new(metrics: &Metrics) -> Self {
+        Self {
+            entries: metrics.gauge(&names::RESUMPTION_CACHE_ENTRIES, &[]),
+            bytes: metrics.gauge(&names::RESUMPTION_CACHE_BYTES, &[]),
+            evictions: EvictionReason::ALL
+                .iter()
+                .map(|reason| {
+                    let labels = [("reason", reason.as_str())];
+                    metrics.counter(&names::RESUMPTION_CACHE_EVICTIONS, &labels)
+                })
+                .collect(),
+        }
+    }
+
+    /// So many sessions are kept, in so many bytes of memory.
+    pub fn holds(&self, entries: usize, bytes: usize) {
+        #[allow(clippy::cast_precision_loss)] // both fit a double's 53 bits
+        let (entries, bytes) = (entries as f64, bytes as f64);
+        self.entries.set(entries);
+        self.bytes.set(bytes);
+    }
+
+    /// So many were dropped unused: they were over, or others needed their room.
+    pub fn gone(&self, expired: usize, evicted: usize) {
+        self.evictions[EvictionReason::Expired.index()].increment(expired as u64);
+        self.evictions[EvictionReason::Room.index()].increment(evicted as u64);
     }
 }
 

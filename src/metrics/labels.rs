@@ -57,7 +57,7 @@ label! {
     HandshakeKind {
         /// With certificates.
         Full = "full",
-        /// From a ticket.
+        /// From a session of before.
         Resumed = "resumed",
         /// It ended before that was known.
         None = "none",
@@ -212,14 +212,24 @@ label! {
 }
 
 label! {
-    /// What became of a ticket that a client offered.
+    /// What became of a session that a client offered to resume.
     ResumptionOutcome {
         /// The session went on.
         Resumed = "resumed",
         /// Ours, but past its time, or of another listener or policy.
         Vetoed = "vetoed",
-        /// Not ours, or of a key that is gone.
+        /// Not ours, used before, no longer kept, or of a key that is gone.
         Unknown = "unknown",
+    }
+}
+
+label! {
+    /// Why a session that is kept was dropped before its client came back.
+    EvictionReason {
+        /// It was over.
+        Expired = "expired",
+        /// Others needed the room.
+        Room = "room",
     }
 }
 

@@ -13,11 +13,13 @@ use metrics_exporter_prometheus::{
     BuildError, Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
 };
 
-pub use handles::{BackendMetrics, CrlMetrics, ListenerMetrics, ProcessMetrics, WorkerMetrics};
+pub use handles::{
+    BackendMetrics, CacheMetrics, CrlMetrics, ListenerMetrics, ProcessMetrics, WorkerMetrics,
+};
 pub use labels::{
     AcceptError, BackendResult, CloseCause, CrlFetchResult, CrlFileResult, Direction,
-    HandshakeKind, HandshakeResult, ReloadResult, ResumptionOutcome, ShadowOutcome, ShedReason,
-    Termination, VerificationOutcome, VersionLabel,
+    EvictionReason, HandshakeKind, HandshakeResult, ReloadResult, ResumptionOutcome, ShadowOutcome,
+    ShedReason, Termination, VerificationOutcome, VersionLabel,
 };
 pub use names::{ALL, Kind, MetricName};
 
@@ -110,6 +112,7 @@ mod tests {
         let _backend = BackendMetrics::new(&metrics, "pool");
         let _worker = WorkerMetrics::new(&metrics, 0);
         let _crls = CrlMetrics::new(&metrics, "contoso");
+        let _sessions = CacheMetrics::new(&metrics);
         let text = metrics.render();
         for wanted in [
             r#"countersign_refusals_total{listener="sip",reason="revoked"} 0"#,
@@ -123,6 +126,8 @@ mod tests {
             r#"countersign_crl_fetches_total{profile="contoso",result="bad_signature"} 0"#,
             r#"countersign_crl_files_total{profile="contoso",result="malformed"} 0"#,
             r#"countersign_crl_entries{profile="contoso"} 0"#,
+            "countersign_resumption_cache_entries 0",
+            r#"countersign_resumption_cache_evictions_total{reason="room"} 0"#,
             r#"countersign_shadow_decisions_total{listener="sip",outcome="would_refuse"} 0"#,
         ] {
             assert!(text.contains(wanted), "{wanted} is missing in\n{text}");
@@ -138,6 +143,7 @@ mod tests {
             BackendMetrics::new(&metrics, "b"),
             WorkerMetrics::new(&metrics, 0),
             CrlMetrics::new(&metrics, "p"),
+            CacheMetrics::new(&metrics),
         );
         metrics.register_expiry("a.pem", 0.0);
         metrics.register_trust_expiry("p", 0.0);

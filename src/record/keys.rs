@@ -91,6 +91,11 @@ impl TrafficSecretsCapture {
         }
     }
 
+    /// Whether both were seen: the handshake is one of TLS 1.3, and our Finished is out.
+    pub fn is_complete(&self) -> bool {
+        self.client.is_some() && self.server.is_some()
+    }
+
     /// The two secrets, once both were seen; the capture is empty afterwards.
     pub fn take(&mut self) -> Option<TrafficSecrets> {
         let (client, server) = (self.client.take()?, self.server.take()?);
