@@ -11,7 +11,8 @@
 //! in its [`shadow`], what another configuration would say), a dial of its [`backend`] (which
 //! takes the [`trust::Permit`]), and the [`relay`], whose bytes pass through our own [`record`]
 //! layer. [`quota`] holds each peer set to its limits, and [`sessions`] knows every live
-//! connection and ends those whose time is up. [`crls`] fetches and watches what is revoked.
+//! connection and ends those whose time is up. [`crls`] fetches and watches what is revoked, and
+//! [`crypto`] computes several operations of handshakes at a time.
 //! [`metrics`], the [`journal`] and [`admin`] tell the operator what happened.
 //!
 //! Imports point one way along this list; the stages (handshake, trust, backend, relay) never
@@ -27,6 +28,7 @@ pub mod cli;
 pub mod config;
 pub mod connection;
 pub mod crls;
+pub mod crypto;
 pub mod demo;
 pub mod explain;
 pub mod generation;

@@ -13,6 +13,7 @@ use std::{
 use tokio::{sync::mpsc as commands, time::MissedTickBehavior};
 
 use crate::{
+    crypto::{Engine, lanes},
     generation::{Generation, Service},
     listener::Listening,
     metrics::{CloseCause, WorkerMetrics},
@@ -107,13 +108,14 @@ impl Handle {
     }
 }
 
-/// Starts a worker on `cpu`, which reports to `events`.
+/// Starts a worker on `cpu`, whose handshakes use `engine`, and which reports to `events`.
 ///
 /// # Errors
 /// If the thread can't be made.
 pub fn spawn(
     cpu: usize,
     process: Arc<Process>,
+    engine: Arc<Engine>,
     metrics: WorkerMetrics,
     events: mpsc::Sender<Serves>,
 ) -> io::Result<Handle> {
@@ -122,7 +124,13 @@ pub fn spawn(
         if !sys::pin_to_cpu(cpu) {
             tracing::warn!(cpu, "worker could not be pinned to its CPU; it runs unpinned");
         }
+        // Without a library nothing ever waits in the lanes.
+        let batches = engine.is_accelerated();
+        lanes::install(engine);
         ring::run(async move {
+            if batches {
+                ring::spawn(lanes::serve());
+            }
             let worker = Rc::new(Worker {
                 process,
                 sessions: Sessions::new(),

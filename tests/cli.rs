@@ -150,9 +150,17 @@ fn more_connections_than_descriptors_are_refused_at_the_start() {
 #[test]
 fn doctor_names_what_it_looked_at() {
     let run = countersign(["doctor"]).succeeded();
-    for part in ["CPU", "AES-NI", "Kernel", "io_uring", "open descriptors"] {
+    for part in ["CPU", "AES-NI", "crypto_mb", "µs", "Kernel", "io_uring", "open descriptors"] {
         assert!(run.stdout.contains(part), "{part}: {run:#?}");
     }
+}
+
+/// A library that is named has to work: `doctor` fails if it doesn't, and says why.
+#[test]
+fn doctor_fails_for_a_library_of_cryptography_that_is_none() {
+    let run = countersign(["doctor", "--crypto-mb", "/nowhere/libcrypto_mb.so"]);
+    assert_eq!(run.status.code(), Some(1));
+    assert!(run.stdout.contains("crypto_mb") && run.stdout.contains("not used: "), "{run:#?}");
 }
 
 #[test]

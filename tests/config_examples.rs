@@ -107,6 +107,7 @@ fn the_documentation_has_every_key_and_no_other() {
     let file = folder.path().join("all.toml");
     let sections = [
         "workers",
+        "accel",
         "admin",
         "log",
         "limits",

@@ -57,6 +57,7 @@ impl App {
     fn warn_of_fixed(&self, next: &Config) {
         let now = &self.generation.config;
         let fixed = [
+            ("accel", now.accel != next.accel),
             ("workers.cpus", now.workers != next.workers),
             ("admin.listen", now.admin != next.admin),
             ("log", now.log != next.log),

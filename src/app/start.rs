@@ -23,6 +23,7 @@ use crate::{
     admin::{self, Snapshot},
     config::{Config, ConfigErrors, CrlFetch, Disk},
     crls::{Before, Copies, Crls, Targets},
+    crypto::{Choice, Engine, WhyNot},
     generation::{Generation, GenerationError},
     handshake, listener,
     metrics::{Metrics, ProcessMetrics, WorkerMetrics},
@@ -57,6 +58,9 @@ pub enum StartError {
     /// The kernel lacks something.
     #[error(transparent)]
     Kernel(#[from] MissingNeed),
+    /// The library of cryptography that the configuration names can't be used.
+    #[error("accel.crypto_mb: {0}")]
+    Engine(WhyNot),
     /// Too few descriptors for the configured number of connections.
     #[error(
         "limits.max_connections = {wanted} needs {needed} descriptors, but this process may open \
@@ -209,6 +213,7 @@ impl App {
             sys::raise_descriptor_limit().map_err(system("the descriptor limit can't be read"))?;
         let connections = max_connections(&config, descriptors)?;
         let cpus = worker_cpus(&config)?;
+        let engine = Arc::new(engine(&config.accel.crypto_mb)?);
         let metrics = Metrics::new()?;
         let tickets = handshake::ticket_encryption().map_err(StartError::Tickets)?;
         let handshakes = config.limits.max_handshakes;
@@ -243,7 +248,8 @@ impl App {
         let mut workers = Vec::new();
         for &cpu in &cpus {
             let counters = WorkerMetrics::new(&metrics, cpu);
-            let worker = worker::spawn(cpu, process.clone(), counters, events_in.clone())
+            let events = events_in.clone();
+            let worker = worker::spawn(cpu, process.clone(), engine.clone(), counters, events)
                 .map_err(system("a worker's thread can't be made"))?;
             workers.push(worker);
         }
@@ -254,6 +260,7 @@ impl App {
             process,
             tickets,
             usage,
+            engine,
             generation,
             workers,
             events,
@@ -310,6 +317,22 @@ impl App {
             if let Some(first) = profile.ca.iter().map(|ca| ca.not_after).min() {
                 self.snapshot.metrics.register_trust_expiry(&profile.name, value(first));
             }
+        }
+    }
+}
+
+/// The engine of all workers. A library that is named has to work; where none was asked for, what
+/// isn't there is only said.
+fn engine(choice: &Choice) -> Result<Engine, StartError> {
+    match Engine::load(choice) {
+        Ok(engine) => {
+            tracing::info!(engine = engine.name(), "handshakes are computed several at a time");
+            Ok(engine)
+        }
+        Err(why) if matches!(choice, Choice::File(_)) => Err(StartError::Engine(why)),
+        Err(why) => {
+            tracing::info!(%why, "handshakes are computed one at a time");
+            Ok(Engine::scalar())
         }
     }
 }

@@ -1,17 +1,23 @@
 //! `countersign doctor`
 
-use std::process::ExitCode;
+use std::{path::PathBuf, process::ExitCode};
 
-use crate::{ring, sys};
+use crate::{
+    crypto::{self, Choice, Engine},
+    ring, sys,
+};
 
 /// Open descriptors below which a busy terminator soon runs out: some 32,000 connections.
 const WANTED_DESCRIPTORS: u64 = 65_536;
 
-/// Prints what this host offers and what to change; fails if `run` could not work here.
-pub(super) fn main() -> ExitCode {
+/// Prints what this host offers and what to change; fails if `run` could not work here, or if the
+/// library of cryptography that is named doesn't.
+pub(super) fn main(crypto_mb: Option<PathBuf>) -> ExitCode {
     println!("countersign {}", env!("CARGO_PKG_VERSION"));
     cpu();
-    let works = kernel();
+    let named = crypto_mb.is_some();
+    let accelerated = cryptography(&crypto_mb.map_or(Choice::Auto, Choice::File));
+    let works = kernel() && (accelerated || !named);
     limits();
     if works { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
@@ -36,6 +42,30 @@ fn cpu() {
     for (name, found, purpose) in features {
         line(found, name, if found { purpose } else { "not there; slower without" });
     }
+}
+
+/// Whether a library was found, and computes right.
+fn cryptography(choice: &Choice) -> bool {
+    println!("Cryptography: each operation alone, and in a batch where that is cheaper");
+    let (engine, accelerated) = match Engine::load(choice) {
+        Ok(engine) => {
+            line(true, engine.name(), "its answers are right");
+            (engine, true)
+        }
+        Err(why) => {
+            line(false, "crypto_mb", &format!("not used: {why}"));
+            (Engine::scalar(), false)
+        }
+    };
+    for speed in crypto::speeds(&engine) {
+        let one = speed.one.as_secs_f64() * 1e6;
+        let batch = speed.of_batch.zip(speed.from_lanes).map(|(of_batch, from)| {
+            format!(", {:.1} µs in a full batch, used from {from} on", of_batch.as_secs_f64() * 1e6)
+        });
+        let found = format!("{one:.1} µs{}", batch.unwrap_or_default());
+        line(true, &speed.operation, &found);
+    }
+    accelerated
 }
 
 fn kernel() -> bool {

@@ -55,7 +55,11 @@ enum Command {
     /// Explain what a listener would decide about a client, step by step; exit code 3 if it refuses
     Explain(Box<explain::ExplainArgs>),
     /// Print what this host offers, and what to change
-    Doctor,
+    Doctor {
+        /// Look at this libcrypto_mb.so (an absolute path) instead of the system's
+        #[arg(long, value_name = "FILE")]
+        crypto_mb: Option<PathBuf>,
+    },
     /// A small CA for first steps and tests: throw-away certificates and CRLs
     ///
     /// It is for trust that is thrown away: keys lie unencrypted in files, and nobody is asked who
@@ -72,8 +76,8 @@ pub fn main() -> ExitCode {
         Command::Run { config } => run(&config),
         Command::Check { config } => check::main(&config),
         Command::Demo { dir } => demo::main(&dir),
+        Command::Doctor { crypto_mb } => doctor::main(crypto_mb),
         Command::Explain(arguments) => explain::main(&arguments),
-        Command::Doctor => doctor::main(),
         Command::Pki(command) => pki::main(command),
         Command::Load(arguments) => load::main(*arguments),
     }

@@ -9,7 +9,7 @@ use std::{
     sync::Arc,
 };
 
-use rustls::{crypto::aws_lc_rs::sign::any_supported_type, sign::SigningKey};
+use rustls::sign::SigningKey;
 use rustls_pki_types::{
     CertificateDer, PrivateKeyDer,
     pem::{self, PemObject},
@@ -22,7 +22,10 @@ use x509_parser::{
 use zeroize::{Zeroize, Zeroizing};
 
 use super::crl_files::{self, CrlFile, CrlFileError, Crls, Folder, Parsed};
-use crate::revocation::{CrlError, parse_all};
+use crate::{
+    crypto::provider::signing_key,
+    revocation::{CrlError, parse_all},
+};
 
 /// The largest file that is read, in bytes. The CA bundles of operating systems have 0.2 MB.
 const FILE_LEN_MAX: u64 = 4 << 20;
@@ -260,7 +263,7 @@ pub(super) fn private_key(data: &FileData) -> Result<Arc<dyn SigningKey>, String
     let mut der = PrivateKeyDer::from_pem_slice(&data.bytes).map_err(|error| {
         format!("holds no readable private key: {}; {PLAIN}", pem_error(&error))
     })?;
-    let key = any_supported_type(&der);
+    let key = signing_key(&der);
     der.zeroize();
     key.map_err(|_| {
         "holds a private key that can't be used; it takes RSA (2048 to 8192 bits), \

@@ -11,15 +11,16 @@ use std::{
 use toml::de::DeTable;
 
 use super::{
-    Admin, Config, ConfigErrors, Limits, Log, LogFormat, LogLevel, Workers, candidate,
+    Accel, Admin, Config, ConfigErrors, Limits, Log, LogFormat, LogLevel, Workers, candidate,
     certificates::Surroundings,
     errors::{Place, Report},
     files::{Disk, Files},
     listeners, peer_sets,
     reader::Reader,
     revocation, trust,
-    values::{parse_cpus, parse_listen_or_off},
+    values::{parse_cpus, parse_crypto_mb, parse_listen_or_off},
 };
+use crate::crypto::Choice;
 
 /// Where metrics are served unless the configuration says otherwise.
 const ADMIN_LISTEN_DEFAULT: &str = "127.0.0.1:9464";
@@ -89,6 +90,7 @@ impl Config {
         let mut root = Reader::root(&report, document.get_ref());
 
         let workers = read_workers(root.table("workers"));
+        let accel = read_accel(root.table("accel"));
         let admin = read_admin(root.table("admin"));
         let log = read_log(root.table("log"));
         let limits = read_limits(root.table("limits"));
@@ -112,6 +114,7 @@ impl Config {
         Ok(Self {
             source: source.to_owned(),
             workers,
+            accel,
             admin: Admin { listen: admin.listen },
             log,
             limits,
@@ -132,6 +135,13 @@ fn read_workers(reader: Option<Reader<'_>>) -> Workers {
     let cpus = reader.parsed("cpus", parse_cpus).and_then(|cpus| cpus.value);
     reader.finish();
     Workers { cpus }
+}
+
+fn read_accel(reader: Option<Reader<'_>>) -> Accel {
+    let Some(mut reader) = reader else { return Accel { crypto_mb: Choice::Auto } };
+    let crypto_mb = reader.parsed("crypto_mb", parse_crypto_mb).map(|choice| choice.value);
+    reader.finish();
+    Accel { crypto_mb: crypto_mb.unwrap_or_default() }
 }
 
 struct AdminDraft {

@@ -38,7 +38,7 @@ pub use self::{
     revocation::{CrlFetch, CrlFetching, CrlSource, LoadedCrls, Revocation},
     url::HttpUrl,
 };
-use crate::name::NamePattern;
+use crate::{crypto::Choice, name::NamePattern};
 
 /// Everything that one generation of the appliance serves.
 #[derive(Debug)]
@@ -47,6 +47,8 @@ pub struct Config {
     pub source: PathBuf,
     /// `[workers]`
     pub workers: Workers,
+    /// `[accel]`
+    pub accel: Accel,
     /// `[admin]`
     pub admin: Admin,
     /// `[log]`
@@ -76,6 +78,14 @@ pub struct Config {
 pub struct Workers {
     /// CPUs to run one worker each on; `None` is `"auto"`: every CPU that the process may use.
     pub cpus: Option<Vec<usize>>,
+}
+
+/// `[accel]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Accel {
+    /// `crypto_mb`: which library computes several operations of handshakes at a time. Default
+    /// `"auto"`.
+    pub crypto_mb: Choice,
 }
 
 /// `[admin]`

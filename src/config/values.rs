@@ -6,6 +6,7 @@ use std::{
 };
 
 use super::ServerAddress;
+use crate::crypto::Choice;
 
 /// The highest CPU number that is understood: what the kernel's affinity masks hold by default.
 const CPU_MAX: usize = 1023;
@@ -40,6 +41,16 @@ fn parse_cpu(text: &str) -> Option<usize> {
     // `parse` alone would take a sign.
     let number = digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())?;
     number.filter(|cpu| *cpu <= CPU_MAX)
+}
+
+/// `"auto"`, `"off"`, or the absolute path of a library.
+pub(super) fn parse_crypto_mb(text: &str) -> Result<Choice, String> {
+    match text {
+        "auto" => Ok(Choice::Auto),
+        "off" => Ok(Choice::Off),
+        path if Path::new(path).is_absolute() => Ok(Choice::File(path.into())),
+        _ => Err("it takes \"auto\", \"off\", or the absolute path of libcrypto_mb.so".to_owned()),
+    }
 }
 
 /// An address to listen on.

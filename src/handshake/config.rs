@@ -18,6 +18,7 @@ use super::{
 };
 use crate::{
     config::{ClientAuth, Listener, TlsVersion},
+    crypto::provider as crypto,
     record::TrafficSecretsCapture,
     shadow::Shadow,
     trust::Policy,
@@ -46,7 +47,8 @@ pub fn server_config(
 ) -> Result<Arc<ServerConfig>, rustls::Error> {
     let provider = CryptoProvider {
         cipher_suites: listener.tls.cipher_suites.clone(),
-        kx_groups: listener.tls.groups.clone(),
+        kx_groups: listener.tls.groups.iter().map(|&group| crypto::group(group)).collect(),
+        signature_verification_algorithms: crypto::verification_algorithms(),
         ..provider::default_provider()
     };
     let algorithms = provider.signature_verification_algorithms;

@@ -64,6 +64,12 @@ pub(super) fn enter<R>(context: &mut Option<Box<Context>>, call: impl FnOnce() -
     call()
 }
 
+/// Puts a context into the slot and takes out what was there: for a call into rustls that pauses,
+/// while calls for other connections run.
+pub(super) fn exchange(context: Option<Box<Context>>) -> Option<Box<Context>> {
+    CURRENT.with(|slot| std::mem::replace(&mut *slot.borrow_mut(), context))
+}
+
 /// Gives the callbacks the context of their handshake; `None` outside of one.
 pub(super) fn current<R>(use_it: impl FnOnce(&mut Context) -> R) -> Option<R> {
     CURRENT.with(|slot| slot.borrow_mut().as_deref_mut().map(use_it))

@@ -23,6 +23,8 @@ pub(super) enum End {
     Eof,
     /// The socket, or whoever cancelled it.
     Io(io::Error),
+    /// A call into rustls panicked, and took the machine along.
+    Panicked,
 }
 
 /// A handshake that failed.
@@ -98,6 +100,7 @@ impl Failure {
                 )
             },
             End::Eof => Self::new(HandshakeResult::ClientClosed, "client closed".into()),
+            End::Panicked => Self::internal("a panic in the handshake".into()),
             End::Io(error) => Self::new(HandshakeResult::ClientClosed, format!("client: {error}")),
         };
         failure.facts = facts;

@@ -3,6 +3,7 @@
 mod certificates;
 mod config;
 mod context;
+mod coroutine;
 mod failure;
 mod machine;
 mod preamble;
@@ -24,6 +25,7 @@ use failure::End;
 use machine::{Machine, Step};
 
 use crate::{
+    crypto::lanes,
     metrics::{HandshakeKind, ResumptionOutcome, VerificationOutcome, VersionLabel},
     record::{RecordLayer, Side},
     ring::{Io, Socket},
@@ -112,11 +114,14 @@ pub async fn perform(
     shadow: Option<&Shadow>,
     confirm: impl FnOnce(Permit) -> Result<Permit, Option<Refused>>,
 ) -> Result<Established, Failure> {
-    let mut machine =
+    let machine =
         Machine::new(config.clone()).map_err(|error| Failure::internal(error.to_string()))?;
-    let concluded = match drive(client, &mut machine).await {
-        Ok(()) => conclude(machine, policy, shadow, confirm),
-        Err(end) => Err(look_on(shadow, Failure::describe(end, machine))),
+    let mut slot = Some(Box::new(machine));
+    let driven = drive(client, &mut slot).await;
+    let concluded = match (driven, slot) {
+        (Ok(()), Some(machine)) => conclude(*machine, policy, shadow, confirm),
+        (Err(end), Some(machine)) => Err(look_on(shadow, Failure::describe(end, *machine))),
+        (_, None) => Err(Failure::internal("a panic in the handshake".into())),
     };
     if let Err(failure) = &concluded {
         // Best effort: a client that doesn't read its alert goes without.
@@ -145,14 +150,15 @@ pub fn in_memory<R>(call: impl FnOnce() -> R) -> R {
 }
 
 /// Moves bytes between the client and the machine until it is done.
-async fn drive(client: &Rc<Socket>, machine: &mut Machine) -> Result<(), End> {
+async fn drive(client: &Rc<Socket>, slot: &mut Option<Box<Machine>>) -> Result<(), End> {
+    let handshake = lanes::Handshake::begin();
     loop {
-        read(client, machine).await?;
+        read(client, slot.as_mut().ok_or(End::Panicked)?).await?;
         loop {
-            match machine.step() {
+            match coroutine::step(slot, &handshake).await? {
                 Step::Read => break,
                 Step::Done => return Ok(()),
-                Step::Write => write(client, machine).await?,
+                Step::Write => write(client, slot.as_mut().ok_or(End::Panicked)?).await?,
                 Step::Failed(error) => return Err(End::Tls(error)),
             }
         }

@@ -1,0 +1,343 @@
+//! The lanes of one worker: operations of its handshakes wait here until eight of a kind are
+//! there, or the worker has nothing else to do.
+//!
+//! An operation may wait only inside of [`super::coroutine::run`]; anywhere else, and while few
+//! handshakes are going on, it is carried out at once.
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::VecDeque,
+    future::poll_fn,
+    rc::Rc,
+    sync::Arc,
+    task::{Poll, Waker},
+    time::Duration,
+};
+
+use super::{
+    Agreement, Ahead, Curve, EcdsaSigning, Engine, Failed, KeyPair, LANES, RsaSigning, RsaSize,
+    SharedSecret, VERIFY_LANES, Verification, coroutine,
+};
+
+/// Handshakes that have to be going on before any of them waits for company: a lone client would
+/// wait for nothing.
+const MIN_HANDSHAKES: usize = 3;
+
+/// Handshakes that have to be going on before a batch that isn't full waits for more of them.
+const MIN_COMPANY: usize = 6;
+
+/// How long it does at most. Whoever waits that long has company to share the cost with; the clock
+/// of the worker has no finer steps.
+const LINGER: Duration = Duration::from_millis(1);
+
+/// Turns that others may take, while new operations come in, before a batch runs as it is.
+const MAX_TURNS: u32 = 64;
+
+/// An operation whose result is still to come.
+struct Waiting<J, R> {
+    job: J,
+    answer: Rc<Answer<R>>,
+}
+
+/// Where the result goes. Who waits for it holds it as well: held by the queue alone, it is
+/// nobody's.
+struct Answer<R> {
+    result: RefCell<Option<R>>,
+    waker: Waker,
+}
+
+/// Operations of a kind, oldest first. Each is one of a connection in its handshake, so that there
+/// are never more than handshakes are allowed.
+struct Queue<J, R> {
+    waiting: RefCell<VecDeque<Waiting<J, R>>>,
+}
+
+impl<J, R> Default for Queue<J, R> {
+    fn default() -> Self {
+        Self { waiting: RefCell::default() }
+    }
+}
+
+impl<J, R> Queue<J, R> {
+    fn len(&self) -> usize {
+        self.waiting.borrow().len()
+    }
+
+    /// Runs the oldest operations, as many as a batch holds, that somebody still waits for.
+    fn run(&self, most: usize, batch: impl FnOnce(&[J]) -> Vec<R>) {
+        let (mut jobs, mut answers) = (Vec::with_capacity(most), Vec::with_capacity(most));
+        while jobs.len() < most {
+            let Some(Waiting { job, answer }) = self.waiting.borrow_mut().pop_front() else {
+                break;
+            };
+            if Rc::strong_count(&answer) > 1 {
+                jobs.push(job);
+                answers.push(answer);
+            }
+        }
+        if jobs.is_empty() {
+            return;
+        }
+        for (answer, result) in answers.iter().zip(batch(&jobs)) {
+            *answer.result.borrow_mut() = Some(result);
+            answer.waker.wake_by_ref();
+        }
+    }
+}
+
+/// What one worker's operations wait in.
+struct Lanes {
+    engine: RefCell<Arc<Engine>>,
+    ahead: RefCell<Ahead>,
+    agree: Queue<Agreement, Result<SharedSecret, Failed>>,
+    sign: [Queue<EcdsaSigning, Result<Vec<u8>, Failed>>; 2],
+    verify: [Queue<Verification, bool>; 2],
+    rsa: [Queue<RsaSigning, Result<Vec<u8>, Failed>>; 3],
+    handshakes: Cell<usize>,
+    /// Operations that ever waited.
+    submitted: Cell<u64>,
+    /// Who runs batches that don't fill, while there is nothing to run.
+    idle: RefCell<Option<Waker>>,
+}
+
+thread_local! {
+    static WORKER: Rc<Lanes> = Rc::new(Lanes {
+        engine: RefCell::new(Arc::new(Engine::scalar())),
+        ahead: RefCell::default(),
+        agree: Queue::default(),
+        sign: std::array::from_fn(|_| Queue::default()),
+        verify: std::array::from_fn(|_| Queue::default()),
+        rsa: std::array::from_fn(|_| Queue::default()),
+        handshakes: Cell::new(0),
+        submitted: Cell::new(0),
+        idle: RefCell::new(None),
+    });
+}
+
+fn worker() -> Rc<Lanes> {
+    WORKER.with(Rc::clone)
+}
+
+/// Makes `engine` that of this thread; until then it is aws-lc-rs.
+pub fn install(engine: Arc<Engine>) {
+    *worker().engine.borrow_mut() = engine;
+}
+
+/// A handshake of this worker, counted for as long as it lives.
+pub(crate) struct Handshake(Rc<Lanes>);
+
+impl Handshake {
+    pub(crate) fn begin() -> Self {
+        let lanes = worker();
+        lanes.handshakes.set(lanes.handshakes.get() + 1);
+        Self(lanes)
+    }
+
+    /// Whether its operations may wait for those of others.
+    pub(crate) fn may_wait(&self) -> bool {
+        self.0.handshakes.get() >= MIN_HANDSHAKES && self.0.engine.borrow().is_accelerated()
+    }
+}
+
+impl Drop for Handshake {
+    fn drop(&mut self) {
+        self.0.handshakes.set(self.0.handshakes.get() - 1);
+    }
+}
+
+/// Operations that wait now.
+pub fn waiting() -> usize {
+    worker().waiting()
+}
+
+/// Runs the batches that are full.
+pub(crate) fn run_full() {
+    let lanes = worker();
+    while let Some(kind) = Kind::ALL.into_iter().find(|&kind| lanes.len(kind) >= kind.most()) {
+        lanes.run(kind);
+    }
+}
+
+/// Runs batches that don't fill once the worker has nothing else to do, one at a time, with
+/// everybody else's turn between two of them. Never ends.
+pub async fn serve() {
+    let lanes = worker();
+    loop {
+        poll_fn(|cx| {
+            if lanes.waiting() > 0 {
+                return Poll::Ready(());
+            }
+            *lanes.idle.borrow_mut() = Some(cx.waker().clone());
+            Poll::Pending
+        })
+        .await;
+        lanes.settle().await;
+        let handshakes = lanes.handshakes.get();
+        if handshakes >= MIN_COMPANY && handshakes > lanes.waiting() {
+            tokio::time::sleep(LINGER).await;
+            lanes.settle().await;
+        }
+        for kind in Kind::ALL.into_iter().filter(|&kind| lanes.len(kind) > 0) {
+            // What the kernel has for relays comes first.
+            tokio::task::yield_now().await;
+            lanes.run(kind);
+        }
+    }
+}
+
+/// Lets every task run that can.
+async fn turn() {
+    let mut others_ran = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut others_ran, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
+/// A queue of the lanes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Agree,
+    Sign(Curve),
+    Verify(Curve),
+    Rsa(RsaSize),
+}
+
+impl Kind {
+    const ALL: [Self; 8] = [
+        Self::Agree,
+        Self::Sign(Curve::P256),
+        Self::Sign(Curve::P384),
+        Self::Verify(Curve::P256),
+        Self::Verify(Curve::P384),
+        Self::Rsa(RsaSize::Rsa2048),
+        Self::Rsa(RsaSize::Rsa3072),
+        Self::Rsa(RsaSize::Rsa4096),
+    ];
+
+    /// The most operations of a batch.
+    fn most(self) -> usize {
+        match self {
+            Self::Verify(_) => VERIFY_LANES,
+            Self::Agree | Self::Sign(_) | Self::Rsa(_) => LANES,
+        }
+    }
+}
+
+impl Lanes {
+    /// Lets others go on until no operation of theirs comes in any more.
+    async fn settle(&self) {
+        for _ in 0..MAX_TURNS {
+            let before = self.submitted.get();
+            turn().await;
+            if self.submitted.get() == before {
+                break;
+            }
+        }
+    }
+
+    fn len(&self, kind: Kind) -> usize {
+        match kind {
+            Kind::Agree => self.agree.len(),
+            Kind::Sign(curve) => self.sign[curve as usize].len(),
+            Kind::Verify(curve) => self.verify[curve as usize].len(),
+            Kind::Rsa(size) => self.rsa[size as usize].len(),
+        }
+    }
+
+    fn waiting(&self) -> usize {
+        Kind::ALL.into_iter().map(|kind| self.len(kind)).sum()
+    }
+
+    /// Runs a batch of that kind.
+    fn run(&self, kind: Kind) {
+        let engine = self.engine();
+        match kind {
+            Kind::Agree => self.agree.run(kind.most(), |jobs| engine.agree(jobs)),
+            Kind::Sign(curve) => self.sign[curve as usize]
+                .run(kind.most(), |jobs| engine.sign(jobs, &mut self.ahead.borrow_mut())),
+            Kind::Verify(curve) => {
+                self.verify[curve as usize].run(kind.most(), |jobs| engine.verify(jobs))
+            }
+            Kind::Rsa(size) => {
+                self.rsa[size as usize].run(kind.most(), |jobs| engine.rsa_sign(jobs))
+            }
+        }
+    }
+
+    fn engine(&self) -> Arc<Engine> {
+        self.engine.borrow().clone()
+    }
+
+    /// Waits for the answer in the queue, or has it computed at once.
+    fn ask<J, R>(
+        &self,
+        queue: &Queue<J, R>,
+        job: J,
+        alone: impl FnOnce(&[J]) -> Vec<R>,
+    ) -> Option<R> {
+        let waker = coroutine::waker().filter(|_| self.engine.borrow().is_accelerated());
+        let Some(waker) = waker else { return alone(&[job]).pop() };
+        let answer = Rc::new(Answer { result: RefCell::new(None), waker });
+        queue.waiting.borrow_mut().push_back(Waiting { job, answer: answer.clone() });
+        self.submitted.set(self.submitted.get() + 1);
+        if let Some(idle) = self.idle.borrow_mut().take() {
+            idle.wake();
+        }
+        loop {
+            coroutine::pause();
+            let result = answer.result.borrow_mut().take();
+            if result.is_some() {
+                return result;
+            }
+        }
+    }
+}
+
+/// A new X25519 key pair.
+pub(super) fn key_pair() -> Result<KeyPair, Failed> {
+    let lanes = worker();
+    lanes.engine().key_pair(&mut lanes.ahead.borrow_mut())
+}
+
+/// What [`Engine::agree`] finds.
+pub(super) fn agree(job: Agreement) -> Result<SharedSecret, Failed> {
+    let lanes = worker();
+    let found = lanes.ask(&lanes.agree, job, |jobs| lanes.engine().agree(jobs));
+    found.unwrap_or(Err(Failed))
+}
+
+/// What [`Engine::sign`] makes. Where nonces were made ahead, one alone costs little.
+pub(super) fn sign(job: EcdsaSigning) -> Result<Vec<u8>, Failed> {
+    let lanes = worker();
+    let engine = lanes.engine();
+    let alone = |jobs: &[EcdsaSigning]| engine.sign(jobs, &mut lanes.ahead.borrow_mut());
+    let curve = job.key.curve();
+    let found = if engine.thresholds().is_some_and(|least| least.sign[curve as usize] == 1) {
+        alone(&[job]).pop()
+    } else {
+        lanes.ask(&lanes.sign[curve as usize], job, alone)
+    };
+    found.unwrap_or(Err(Failed))
+}
+
+/// What [`Engine::verify`] finds.
+pub(super) fn verify(job: Verification) -> bool {
+    let lanes = worker();
+    let queue = &lanes.verify[job.key.curve() as usize];
+    lanes.ask(queue, job, |jobs| lanes.engine().verify(jobs)).unwrap_or(false)
+}
+
+/// What [`Engine::rsa_sign`] makes.
+pub(super) fn rsa_sign(job: RsaSigning) -> Result<Vec<u8>, Failed> {
+    let lanes = worker();
+    let queue = &lanes.rsa[job.key.size() as usize];
+    lanes.ask(queue, job, |jobs| lanes.engine().rsa_sign(jobs)).unwrap_or(Err(Failed))
+}
