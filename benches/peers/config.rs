@@ -50,9 +50,7 @@ impl Peer {
                 let accel = setup.crypto_mb.map(|path| path.display().to_string());
                 file("countersign.toml", countersign(setup, accel.as_deref()))
             }
-            Self::CountersignScalar => {
-                file("countersign.toml", countersign(setup, Some("off")))
-            }
+            Self::CountersignScalar => file("countersign.toml", countersign(setup, Some("off"))),
             Self::Nginx => file("nginx.conf", nginx(pki, routes, self.stream_module().as_deref())),
             Self::Haproxy => file("haproxy.cfg", haproxy(pki, routes)),
             Self::Stunnel => file("stunnel.conf", stunnel(pki, routes)),

@@ -59,7 +59,9 @@ impl Handshake {
         let line = |&clients: &u32| {
             let name = self.line_name(clients);
             if self.clients == Clients::One {
-                return Line { name, title: format!("{}, p50", self.title), unit: "µs of latency" };
+                return Line {
+                    name, title: format!("{}, p50", self.title), unit: "µs of latency"
+                };
             }
             let title = format!("{}, {clients} clients", self.title);
             Line { name, title, unit: "µs of CPU" }

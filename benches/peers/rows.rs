@@ -145,6 +145,10 @@ impl Row {
         }
     }
 
+    pub(crate) fn is_of(self, table: Table) -> bool {
+        Self::all(table).contains(&self)
+    }
+
     /// Those that are measured with several workers as well.
     pub(crate) const SCALING: [Self; 2] = [Self::Full, Self::Request];
 
@@ -221,7 +225,7 @@ impl Row {
         let of_tls = match self {
             Self::Lone | Self::Ecdsa => false,
             Self::Resumed => true,
-            row => Self::HANDSHAKES.contains(&row),
+            row => row.is_of(Table::Handshakes),
         };
         peer.speaks_tls() || !of_tls
     }

@@ -296,7 +296,8 @@ impl Server {
             // Binds with SO_REUSEADDR, so that only one who listens is in the way.
             while let Err(error) = TcpListener::bind((Ipv4Addr::LOCALHOST, route.port)) {
                 if Instant::now() > deadline {
-                    let what = format!("port {} after {} has ended: {error}", route.port, self.peer);
+                    let what =
+                        format!("port {} after {} has ended: {error}", route.port, self.peer);
                     return Err(io::Error::new(error.kind(), what));
                 }
                 thread::sleep(POLL);
