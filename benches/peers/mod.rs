@@ -189,11 +189,14 @@ impl Peer {
 
     /// What it calls itself, with the TLS library where it names one.
     pub(crate) fn version(self) -> String {
+        if self == Self::Floor {
+            return "a plain TCP relay on the sockets and the ring of this countersign".to_owned();
+        }
         let text = self.about(&[match self {
-            Self::Countersign | Self::CountersignScalar | Self::Floor => "--version",
             Self::Nginx | Self::Hitch => "-V",
             Self::Haproxy => "-vv",
             Self::Stunnel => "-version",
+            _ => "--version",
         }]);
         let name = if self.is_ours() { Self::Countersign.name() } else { self.name() };
         let own = text.lines().find(|line| line.to_ascii_lowercase().starts_with(name));

@@ -324,14 +324,13 @@ impl Row {
     /// What the generator used itself, in the unit of the row's first line, with the backends, which
     /// are threads of its process. `None` where it does two kinds of work at once, or waits.
     pub(crate) fn own_cost(self, report: &Report) -> Option<f64> {
-        #[expect(clippy::cast_precision_loss, reason = "counts and bytes of a run are below 2^52")]
-        let by = |scale: f64, count: u64| {
-            (count > 0).then(|| report.generator_cpu_s * scale / count as f64)
-        };
+        let bytes = report.bytes_down + report.bytes_up;
+        #[expect(clippy::cast_precision_loss, reason = "a run moves less than 2^52 bytes")]
         match self {
             Self::Idle | Self::Beside | Self::Lone => None,
-            Self::Down | Self::Up => by(1e9, report.bytes_down + report.bytes_up),
-            _ => by(1e6, report.completed_in_window),
+            Self::Down | Self::Up if bytes == 0 => None,
+            Self::Down | Self::Up => Some(report.generator_cpu_s * 1e9 / bytes as f64),
+            _ => report.generator_cpu_us_per_operation,
         }
     }
 
