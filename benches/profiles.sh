@@ -5,14 +5,14 @@
 # for so many seconds (5), and ends what it has started. perf has to be allowed to look at them.
 #   COUNTERSIGN_BIN        another program
 #   COUNTERSIGN_CRYPTO_MB  what [accel] crypto_mb says; "auto" if unset
-#   PORT                   the first of three ports to listen on; 21440 if unset
+#   PORT                   the first of three ports to listen on; 32440 if unset
 set -euo pipefail
 
 seconds=${1:-5}
 here=$(cd "$(dirname "$0")" && pwd)
 bin=$(realpath "${COUNTERSIGN_BIN:-$here/../target/release/countersign}")
 crypto_mb=${COUNTERSIGN_CRYPTO_MB:-auto}
-port=${PORT:-21440}
+port=${PORT:-32440}
 name=server.bench.test
 work=$(mktemp -d)
 pids=()

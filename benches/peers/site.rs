@@ -4,6 +4,7 @@ use std::{
     fmt::Write,
     fs, io,
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    ops::Range,
     path::{Path, PathBuf},
     process::{Child, ExitStatus, Stdio},
     thread,
@@ -24,6 +25,9 @@ use super::{
 const SERVER_CPU: usize = 0;
 /// The CPU of load and backends.
 const LOAD_CPU: &str = "1";
+/// Of servers: below those that outgoing connections get by default, which would be in the way
+/// between one server and the next.
+const PORTS: Range<u16> = 30_480..32_768;
 /// How long a server may take to listen, or to end.
 const PATIENCE: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(20);
@@ -339,14 +343,20 @@ fn spawn(peer: Peer, config: &Path, log: &Path, placement: Placement) -> Result<
         .map_err(BenchError::io(peer.program().display().to_string()))
 }
 
-/// Ports that were free a moment ago.
+/// Ports that were free a moment ago; runs at the same time begin at different ones.
 fn free_ports(count: usize) -> Result<Vec<u16>, BenchError> {
-    let ports = || {
-        let bind = |_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
-        let held = (0..count).map(bind).collect::<io::Result<Vec<_>>>()?;
-        held.iter().map(|listener| Ok(listener.local_addr()?.port())).collect::<io::Result<_>>()
-    };
-    ports().map_err(BenchError::io("finding free ports"))
+    let start = std::process::id() as usize % PORTS.len();
+    let ports: Vec<_> = PORTS
+        .skip(start)
+        .chain(PORTS.take(start))
+        .filter(|&port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok())
+        .take(count)
+        .collect();
+    if ports.len() < count {
+        let none = io::Error::from(io::ErrorKind::AddrInUse);
+        return Err(BenchError::io(format!("ports {PORTS:?}"))(none));
+    }
+    Ok(ports)
 }
 
 /// `pid` and all that it started, as far as the kernel lists them (proc(5), `children`).
