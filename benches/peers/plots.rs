@@ -11,7 +11,8 @@ use plotters::{
 
 use super::{
     BenchError, Peer,
-    results::{Results, Series, digits},
+    handshakes::plain_line,
+    results::{Results, Series, Spread, digits},
     rows::{Line, QUANTILES, Row, Table, rss_name},
     throughput::Throughput,
 };
@@ -120,13 +121,16 @@ fn cpu(results: &Results, lines: &[Line], area: &Area<'_>) -> Drawn {
     Ok(())
 }
 
+/// A server's figure; of the floor that of as many plain connections, whatever they would be for.
+fn reference(results: &Results, line: &str, peer: Peer) -> Option<Spread> {
+    let spread = |line: &str| results.spread(line, Series::Peer(peer));
+    spread(line).or_else(|| (peer == Peer::Floor).then(|| spread(&plain_line(line))).flatten())
+}
+
 /// A bar for each server as long as its median, with a whisker from the lowest to the highest.
 fn bars(results: &Results, line: &Line, panel: &Area<'_>) -> Drawn {
-    let spreads: Vec<_> = results
-        .peers()
-        .iter()
-        .map(|&peer| (peer, results.spread(&line.name, Series::Peer(peer))))
-        .collect();
+    let spreads: Vec<_> =
+        results.peers().iter().map(|&peer| (peer, reference(results, &line.name, peer))).collect();
     let most = spreads.iter().filter_map(|(_, spread)| Some(spread.as_ref()?.high));
     let most = most.fold(f64::MIN_POSITIVE, f64::max);
     let (width, _) = panel.dim_in_pixel();
