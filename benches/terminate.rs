@@ -11,11 +11,11 @@
 //!
 //! The server under test has CPU 0; the load generator and the backends, which are threads of
 //! this process, have CPU 1. What is compared is the server's CPU time an operation, not the
-//! rate: on two CPUs the generator is often the limit. Each round starts each server anew; the
-//! medians over the rounds and every sample go to `bench-results/DATE-HOST.json`, tables to
-//! `bench-results/DATE-HOST.md`, plots to `bench-results/DATE-HOST-*.svg`; those of handshakes to
-//! `bench-results/DATE-HOST-handshakes.*`. The table in short at the end of the Markdown is what
-//! the README shows.
+//! rate: on two CPUs the generator is often the limit. In each round, each row is measured with one
+//! server after the other, each started for it. The medians over the rounds and every sample go to
+//! `bench-results/DATE-HOST.json`, tables to `bench-results/DATE-HOST.md`, plots to
+//! `bench-results/DATE-HOST-*.svg`; those of handshakes to `bench-results/DATE-HOST-handshakes.*`.
+//! The table in short at the end of the Markdown is what the README shows.
 //!
 //! The `floor` is no terminator but a plain TCP relay: what the same connections and bytes cost
 //! without TLS.
@@ -36,12 +36,11 @@ use std::{
 };
 
 use clap::Parser;
-use countersign::load::Report;
 use peers::{
     BenchError, Peer,
     results::{Plan, Results, Series},
     rows::{Load, Row, Scale, Table},
-    site::{Behind, Placement, Server, Site},
+    site::{Behind, Placement, Site},
     throughput,
 };
 use rustix::process::{Resource, getrlimit, setrlimit};
@@ -179,11 +178,15 @@ fn measure(options: &Options) -> Result<(), BenchError> {
     let Plan { peers, rows, rounds, table, .. } = plan.clone();
     let mut results = Results::new(plan)?;
     for round in 0..usize::from(rounds) {
-        for turn in 0..peers.len() {
-            // Another server goes first in each round, so that none profits from its place.
-            let peer = peers[(turn + round) % peers.len()];
-            eprintln!("round {} of {rounds}: {peer}", round + 1);
-            measure_server(load, peer, &rows, &mut results)?;
+        for (place, &row) in rows.iter().enumerate() {
+            for turn in 0..peers.len() {
+                // Another server goes first each time, so that none profits from its place.
+                let peer = peers[(turn + round + place) % peers.len()];
+                if row.suits(peer) && !results.is_left_out(row, peer) {
+                    eprintln!("round {} of {rounds}: {peer}", round + 1);
+                    measure_row(load, peer, row, &mut results)?;
+                }
+            }
         }
         if options.workers > 1 && peers.contains(&Peer::Countersign) {
             for workers in [1, options.workers] {
@@ -224,45 +227,37 @@ fn allow_descriptors() -> Result<(), BenchError> {
         .map_err(|error| BenchError::io("raising the limit of descriptors")(error.into()))
 }
 
-/// All rows of one server: memory with a process of its own for each number of connections, the
-/// others with one process.
-fn measure_server(
+/// One row of one server, with a process of its own; for memory, with one for each number of
+/// connections, since what a process has had before shows.
+fn measure_row(
     load: Load<'_>,
     peer: Peer,
-    rows: &[Row],
+    row: Row,
     results: &mut Results,
 ) -> Result<(), BenchError> {
-    let mut take = |row: Row, report: Result<Report, BenchError>, server: &mut Server| {
-        let why = match report {
-            Ok(report) => return results.add(row, Series::Peer(peer), &report),
-            Err(why) => why,
-        };
-        if !matches!(why, BenchError::OtherWork { .. }) {
-            eprintln!("  {row:?} failed; {}", server.state());
+    let all = row.connections(load.scale);
+    let together = if row == Row::Idle { 1 } else { all.len().max(1) };
+    for some in all.chunks(together) {
+        let mut server = load.site.start(peer, load.placement)?;
+        for &connections in some {
+            match row.run(load, &server, connections) {
+                Ok(report) => results.add(row, Series::Peer(peer), &report)?,
+                Err(why) => {
+                    if !matches!(why, BenchError::OtherWork { .. }) {
+                        eprintln!("  {row:?} failed; {}", server.state());
+                    }
+                    if peer.is_ours() || !why.leaves_out(load.strict) {
+                        return Err(why);
+                    }
+                    eprintln!("  LEFT OUT: {why}");
+                    results.leave_out(row, peer, &why);
+                    return server.stop();
+                }
+            }
         }
-        if peer.is_ours() || !why.leaves_out(load.strict) {
-            return Err(why);
-        }
-        eprintln!("  LEFT OUT: {why}");
-        results.leave_out(row, peer, &why);
-        Ok(())
-    };
-    let (idle, others): (Vec<Row>, Vec<_>) =
-        rows.iter().filter(|row| row.suits(peer)).partition(|row| **row == Row::Idle);
-    for row in idle {
-        for &connections in row.connections(load.scale) {
-            let mut server = load.site.start(peer, load.placement)?;
-            take(row, row.run(load, &server, connections), &mut server)?;
-            server.stop()?;
-        }
+        server.stop()?;
     }
-    let mut server = load.site.start(peer, load.placement)?;
-    for row in others {
-        for &connections in row.connections(load.scale) {
-            take(row, row.run(load, &server, connections), &mut server)?;
-        }
-    }
-    server.stop()
+    Ok(())
 }
 
 /// What an operation costs however many workers there are.

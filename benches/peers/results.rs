@@ -145,11 +145,6 @@ impl Results {
         series: Series,
         report: &Report,
     ) -> Result<(), BenchError> {
-        if let Series::Peer(peer) = series
-            && self.left_out.contains_key(&(row, peer))
-        {
-            return Ok(());
-        }
         let figures = row.figures(self.plan.scale, report)?;
         if let Some((cost, (name, _))) = row.own_cost(report).zip(figures.first()) {
             self.own_costs.entry((name.clone(), series)).or_default().push(cost);
@@ -171,6 +166,11 @@ impl Results {
             self.own_costs.remove(&key);
         }
         self.left_out.entry((row, peer)).or_insert_with(|| why.to_string());
+    }
+
+    /// Whether a server couldn't do the row in an earlier round.
+    pub(crate) fn is_left_out(&self, row: Row, peer: Peer) -> bool {
+        self.left_out.contains_key(&(row, peer))
     }
 
     /// Takes what the record layer alone does.

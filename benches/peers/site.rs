@@ -33,6 +33,10 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(20);
 /// No process may have come within this time, before the server counts as started.
 const SETTLE: Duration = Duration::from_millis(100);
+/// How often a server is started before it counts as one that doesn't start.
+const STARTS: u32 = 3;
+/// Between two such attempts.
+const PAUSE: Duration = Duration::from_secs(1);
 /// What is shown of the log of a server that failed: its end.
 const LOG_SHOWN_BYTES: usize = 4 * 1024;
 
@@ -175,7 +179,21 @@ impl Site {
     }
 
     /// Starts `peer` in a folder of its own and waits until it listens everywhere.
+    ///
+    /// While others fill the memory with what they write, the kernel may have no room for a ring
+    /// for a moment (ENOMEM), and a server ends at once that would start a second later.
     pub(crate) fn start(&self, peer: Peer, placement: Placement) -> Result<Server, BenchError> {
+        for _ in 1..STARTS {
+            match self.try_start(peer, placement) {
+                Err(why @ BenchError::NotStarted { .. }) => eprintln!("  AGAIN: {why}"),
+                outcome => return outcome,
+            }
+            thread::sleep(PAUSE);
+        }
+        self.try_start(peer, placement)
+    }
+
+    fn try_start(&self, peer: Peer, placement: Placement) -> Result<Server, BenchError> {
         let folder =
             TempDir::new_in(self.folder.path()).map_err(BenchError::io("a temporary folder"))?;
         let setup = Setup {
