@@ -3,9 +3,7 @@
 use std::{slice, thread, time::Duration};
 
 use clap::ValueEnum;
-use countersign::load::{
-    self, ByteSize, Group, Latency, Mode, Report, RunArgs, ServerCost, TlsVersion,
-};
+use countersign::load::{self, ByteSize, Group, Latency, Mode, Report, RunArgs, ServerCost};
 
 use super::{
     BenchError, Peer,
@@ -104,7 +102,7 @@ impl Scale {
     };
     pub(crate) const SMOKE: Self = Self {
         ramp: Duration::from_millis(50),
-        duration: Duration::from_millis(200),
+        duration: Duration::from_millis(500),
         idle_connections: &[50],
         clients: &[8, 16],
         new_chains: 64,
@@ -278,7 +276,8 @@ impl Row {
             sni: tls.then(|| SERVER_NAME.to_owned()),
             cert: identities.iter().map(|files| files.chain.clone()).collect(),
             key: identities.iter().map(|files| files.key.clone()).collect(),
-            tls: tls.then_some(TlsVersion::Tls13),
+            // The suite is of one version.
+            tls: None,
             group: tls.then_some(group),
             cipher: tls.then(|| cipher.to_owned()),
             connections: self.connections(scale).iter().copied().max().unwrap_or(1),

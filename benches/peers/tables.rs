@@ -53,7 +53,7 @@ fn opening(results: &Results) -> String {
         ),
         Table::Handshakes => (
             "Handshakes",
-            "TLS 1.3, client certificate required, P-256 keys where nothing else is said. A \
+            "client certificate required, P-256 keys where nothing else is said. A \
              handshake is accept, handshake, dial, one byte there and back, close; the floor does \
              the same without TLS, of which there is one kind. All clients show the same certificate, which a server may \
              remember; in rotation they show 64, each with a key of its own, which it may remember \
