@@ -244,7 +244,7 @@ fn measure_row(
                 Ok(report) => results.add(row, Series::Peer(peer), &report)?,
                 Err(why) => {
                     if !matches!(why, BenchError::OtherWork { .. }) {
-                        eprintln!("  {row:?} failed; {}", server.state());
+                        eprintln!("  {} failed; {}", row.name(), server.state());
                     }
                     if peer.is_ours() || !why.leaves_out(load.strict) {
                         return Err(why);

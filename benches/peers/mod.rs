@@ -65,11 +65,11 @@ pub(crate) enum BenchError {
     #[error(transparent)]
     Load(#[from] LoadError),
     #[error("{row}: {failed} of {attempts} operations failed, so the numbers mean nothing: {why}")]
-    Failed { row: &'static str, failed: u64, attempts: u64, why: String },
+    Failed { row: String, failed: u64, attempts: u64, why: String },
     #[error("{row}: {why}")]
-    OtherWork { row: &'static str, why: String },
+    OtherWork { row: String, why: String },
     #[error("{0}: the run measured nothing")]
-    Empty(&'static str),
+    Empty(String),
     #[error("can't draw {file}: {reason}")]
     Plot { file: PathBuf, reason: String },
 }

@@ -283,7 +283,7 @@ impl Results {
             .collect();
         let mut reports = Map::new();
         for ((row, series), values) in &self.reports {
-            reports.insert(format!("{row:?}, {series}").to_lowercase(), json!(values));
+            reports.insert(format!("{}, {series}", row.name()), json!(values));
         }
         let versions: Map<_, _> = self
             .versions
@@ -294,8 +294,7 @@ impl Results {
             .left_out
             .iter()
             .map(|((row, peer), why)| {
-                let row = format!("{row:?}").to_lowercase();
-                json!({ "row": row, "peer": peer.to_string(), "why": why })
+                json!({ "row": row.name(), "peer": peer.to_string(), "why": why })
             })
             .collect();
         json!({

@@ -143,6 +143,11 @@ impl Row {
         }
     }
 
+    /// As on the command line.
+    pub(crate) fn name(self) -> String {
+        self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+    }
+
     pub(crate) fn is_of(self, table: Table) -> bool {
         Self::all(table).contains(&self)
     }
@@ -247,7 +252,8 @@ impl Row {
         });
         let report = load::run(&args);
         if let Some(downloads) = downloads {
-            let downloads = downloads.join().map_err(|_| BenchError::Empty("downloads"))??;
+            let downloads =
+                downloads.join().map_err(|_| BenchError::Empty("downloads".to_owned()))??;
             Self::Down.accept(&downloads)?;
         }
         let report = report?;
@@ -317,7 +323,7 @@ impl Row {
             }
             handshake => Some(vec![Handshake::of(handshake).figure(report)?]),
         });
-        figures.ok_or(BenchError::Empty(self.mode().name()))
+        figures.ok_or(BenchError::Empty(self.name()))
     }
 
     /// What the generator used itself, in the unit of the row's first line, with the backends, which
@@ -335,7 +341,7 @@ impl Row {
 
     /// A figure counts only if all of the work was done, and was the work that the row names.
     fn accept(self, report: &Report) -> Result<(), BenchError> {
-        let row = self.mode().name();
+        let row = self.name();
         if !report.all_succeeded() || report.warmup_errors > 0 {
             return Err(BenchError::Failed {
                 row,
@@ -370,7 +376,7 @@ fn can_agree(args: &RunArgs) -> Result<(), BenchError> {
         return Ok(());
     }
     let why = "the server doesn't know the group".to_owned();
-    Err(BenchError::OtherWork { row: args.mode.name(), why })
+    Err(BenchError::OtherWork { row: Row::Hybrid.name(), why })
 }
 
 /// Reads a quantile, µs.
