@@ -207,6 +207,18 @@ impl Peer {
         [own.or(Some("unknown")), library].into_iter().flatten().collect::<Vec<_>>().join("; ")
     }
 
+    /// What countersign's doctor says of crypto_mb, from that file or where it looks itself;
+    /// `None` if nothing.
+    pub(crate) fn engine(self, library: Option<&Path>) -> Option<String> {
+        let library = library.and_then(Path::to_str);
+        let arguments: Vec<_> =
+            ["doctor"].into_iter().chain(library.map(|_| "--crypto-mb")).chain(library).collect();
+        let text = self.about(&arguments);
+        let mut lines = text.lines().filter_map(|line| line.split_once(" crypto_mb "));
+        // The version, and behind more than one space what else there is to say; or why not.
+        lines.next()?.1.trim().split("  ").next().map(str::to_owned)
+    }
+
     /// All that it prints when run with these arguments; nothing if it can't be run.
     fn about(self, arguments: &[&str]) -> String {
         let output = Command::new(self.program()).args(arguments).stdin(Stdio::null()).output();

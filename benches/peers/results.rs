@@ -89,10 +89,10 @@ impl Plan {
     fn version(&self, peer: Peer) -> String {
         let version = peer.version();
         match (peer, &self.crypto_mb) {
-            (Peer::CountersignScalar, _) => version + ", crypto_mb off",
-            (Peer::Countersign, Some(library)) => {
-                let library = library.file_name().unwrap_or_default().display();
-                format!("{version}, crypto_mb from {library}")
+            (Peer::CountersignScalar, _) => version + "; crypto_mb off",
+            (Peer::Countersign, library) => {
+                let engine = peer.engine(library.as_deref());
+                engine.map_or_else(|| version.clone(), |it| format!("{version}; crypto_mb {it}"))
             }
             _ => version,
         }
