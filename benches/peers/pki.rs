@@ -26,9 +26,16 @@ pub(crate) enum ServerKey {
     Rsa2048,
 }
 
-/// PEM files of a certificate, with its chain, and its key.
+/// PEM files of a client's certificate, with its chain, and its key.
 #[derive(Debug, Clone)]
 pub(crate) struct Files {
+    pub(crate) chain: PathBuf,
+    pub(crate) key: PathBuf,
+}
+
+/// PEM files of a server's certificate and its key.
+#[derive(Debug, Clone)]
+pub(crate) struct ServerFiles {
     pub(crate) chain: PathBuf,
     pub(crate) key: PathBuf,
     /// Chain and key in one file, as HAProxy wants them.
@@ -39,8 +46,8 @@ pub(crate) struct Files {
 #[derive(Debug)]
 pub(crate) struct Pki {
     pub(crate) ca: PathBuf,
-    p256: Files,
-    rsa: Files,
+    p256: ServerFiles,
+    rsa: ServerFiles,
     /// Of the root itself.
     pub(crate) client: Files,
     /// Of the intermediate CA, which their chains hold.
@@ -57,7 +64,7 @@ impl Pki {
             CertifiedIssuer::signed_by(ca("countersign benchmark issuing CA", 0), key()?, &root)?;
         let server = |name: &str, key: &KeyPair| {
             let chain = leaf(&root, key, SERVER_NAME, ExtendedKeyUsagePurpose::ServerAuth, None)?;
-            Files::write(folder, name, &chain, key)
+            ServerFiles::write(folder, name, &chain, key)
         };
         let client = |issuer: &CertifiedIssuer<'_, KeyPair>, key: &KeyPair, serial| {
             leaf(issuer, key, CLIENT_NAME, ExtendedKeyUsagePurpose::ClientAuth, serial)
@@ -65,25 +72,35 @@ impl Pki {
         let chained = |name: &str, number: usize, key: &KeyPair| {
             let serial = SerialNumber::from_slice(format!("{name} {number}").as_bytes());
             let chain = client(&intermediate, key, Some(serial))? + &intermediate.pem();
-            Files::write(folder, &format!("{name}-{number}"), &chain, key)
+            write(folder, &format!("{name}-{number}.pem"), &chain)
+        };
+        let remembered = |number: usize| {
+            let key = key()?;
+            let key_file = write(folder, &format!("chained-{number}.key"), &key.serialize_pem())?;
+            Ok::<_, BenchError>(Files { chain: chained("chained", number, &key)?, key: key_file })
+        };
+        let shared = key()?;
+        let shared_file = write(folder, "new.key", &shared.serialize_pem())?;
+        let new = |number: usize| {
+            let chain = chained("new", number, &shared)?;
+            Ok::<_, BenchError>(Files { chain, key: shared_file.clone() })
         };
         let rsa = KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048)?;
-        let (own, shared) = (key()?, key()?);
+        let own = key()?;
         Ok(Self {
             ca: write(folder, "ca.pem", &root.pem())?,
             p256: server("server", &key()?)?,
             rsa: server("server-rsa", &rsa)?,
-            client: Files::write(folder, "client", &client(&root, &own, None)?, &own)?,
-            chained: (0..CHAINED)
-                .map(|number| chained("chained", number, &key()?))
-                .collect::<Result<_, _>>()?,
-            new_chains: (0..new_chains)
-                .map(|number| chained("new", number, &shared))
-                .collect::<Result<_, _>>()?,
+            client: Files {
+                chain: write(folder, "client.pem", &client(&root, &own, None)?)?,
+                key: write(folder, "client.key", &own.serialize_pem())?,
+            },
+            chained: (0..CHAINED).map(remembered).collect::<Result<_, _>>()?,
+            new_chains: (0..new_chains).map(new).collect::<Result<_, _>>()?,
         })
     }
 
-    pub(crate) fn server(&self, key: ServerKey) -> &Files {
+    pub(crate) fn server(&self, key: ServerKey) -> &ServerFiles {
         match key {
             ServerKey::P256 => &self.p256,
             ServerKey::Rsa2048 => &self.rsa,
@@ -91,7 +108,7 @@ impl Pki {
     }
 }
 
-impl Files {
+impl ServerFiles {
     fn write(folder: &Path, name: &str, chain: &str, key: &KeyPair) -> Result<Self, BenchError> {
         let key = key.serialize_pem();
         Ok(Self {
