@@ -167,5 +167,6 @@ fn a_loop_that_ends_takes_what_still_waits_with_it() {
         spawn(async move { drop(socket.readable().await) });
         a_moment().await;
     });
-    assert_eq!(peer.read(&mut [0; 1]).expect("the end"), 0);
+    // It goes on where the kernel interrupts it, which it does while a ring ends.
+    assert_eq!(peer.read_to_end(&mut Vec::new()).expect("the end"), 0);
 }

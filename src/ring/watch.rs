@@ -206,7 +206,9 @@ impl Installed {
 
 impl Drop for Installed {
     fn drop(&mut self) {
-        // The kernel lets go of all that is watched: polls have no memory of ours.
+        // The last sockets are gone, and shall be closed at once.
+        with(Watches::submit);
+        // What is left has no memory of ours.
         drop(WATCHES.take());
     }
 }
