@@ -1,7 +1,7 @@
 //! Sockets on io_uring: the only module that names `tokio_uring` or `io_uring`.
 //!
-//! What waits goes through the worker's ring (readiness, accept, connect, cancellation); what
-//! is ready is read and written by non-blocking calls at once. So the kernel never holds a
+//! What waits goes through the worker's rings (watches of incoming data on one of its own;
+//! accept, connect, room to write and cancellation on the runtime's); what is ready is read and written by non-blocking calls at once. So the kernel never holds a
 //! buffer of ours across an `await`, a dropped future can't be written into, and all of the
 //! data path stays safe code. Measured beside receives and sends through the ring, this is the
 //! cheapest for bulk (see `docs/performance.md`).
@@ -10,6 +10,9 @@ mod op;
 mod pool;
 mod probe;
 mod socket;
+#[cfg(test)]
+mod tests;
+mod watch;
 
 use std::{future::Future, io};
 
@@ -32,9 +35,14 @@ const COMPLETION_ENTRIES: u32 = 16384;
 /// # Panics
 /// If the kernel refuses the ring; [`probe`] has asked it before with the same flags.
 pub fn run<F: Future>(main: F) -> F::Output {
+    // Before the runtime, so that it is dropped after all tasks and their sockets.
+    let _watches = watch::Installed::new().expect("the kernel has offered it before");
     let mut ring = tokio_uring::uring_builder();
     ring.setup_coop_taskrun().setup_single_issuer().setup_cqsize(COMPLETION_ENTRIES);
-    tokio_uring::builder().entries(SUBMISSION_ENTRIES).uring_builder(&ring).start(main)
+    tokio_uring::builder().entries(SUBMISSION_ENTRIES).uring_builder(&ring).start(async {
+        spawn(watch::drive());
+        main.await
+    })
 }
 
 /// Starts a task on this worker. A panic in it ends that task alone.
