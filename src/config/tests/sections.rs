@@ -246,6 +246,7 @@ log            text, from level info, a line for a connection
 connections    as many as descriptors allow
 handshakes     at most 4096, 10s each
 times          idle 1h, lifetime off, half-open 1m, drain 30s, session age 12h
+resumption     sessions are kept here, in 64 MiB at most
 
 listener sip-mtls
   address      0.0.0.0:5061
