@@ -25,7 +25,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use rustls::server::{ServerSessionMemoryCache, StoresServerSessions};
 use zeroize::Zeroizing;
 
-const SESSIONS: u64 = 20_000;
+const SESSIONS: usize = 20_000;
 const SESSION_BYTES: usize = 1300;
 const KEPT: Kept = Kept { uses: Uses::Once, ends_at_s: u64::MAX, came_back: true };
 
@@ -102,7 +102,7 @@ fn caches(c: &mut Criterion) {
         let metrics = CacheMetrics::new(&Metrics::new().unwrap());
         Arc::new(SessionCache::new(64 << 20, metrics))
     };
-    let theirs: Arc<dyn Cache> = ServerSessionMemoryCache::new(2 * SESSIONS as usize);
+    let theirs: Arc<dyn Cache> = ServerSessionMemoryCache::new(2 * SESSIONS);
     let mut group = c.benchmark_group("come-back");
     for (name, cache) in [("cache", ours), ("rustls", theirs)] {
         let mut client = Client::new(&cache);

@@ -291,6 +291,7 @@ handshakes     at most 4096, 10s each
                at most 3072 full ones, 1024 of either for addresses that were let in lately
                at most 1024 of one address
 times          idle 1h, lifetime off, half-open 1m, drain 30s, session age 12h
+resumption     sessions are kept here, in 64 MiB at most
 
 listener sip-mtls
   address      0.0.0.0:5061
