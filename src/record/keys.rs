@@ -159,7 +159,8 @@ impl Secret {
     fn advance_to(mut self, iv: [u8; NONCE_LEN]) -> Result<Self, SetupError> {
         for _ in 0..=MAX_UPDATES_BEFORE_HANDOVER {
             let mut derived = [0; NONCE_LEN];
-            expand_label(&*self.expander(), b"iv", &mut derived).map_err(|_| SetupError::KeyRejected)?;
+            expand_label(&*self.expander(), b"iv", &mut derived)
+                .map_err(|_| SetupError::KeyRejected)?;
             if derived == iv {
                 return Ok(self);
             }

@@ -23,13 +23,13 @@ use slab::Slab;
 use tokio::io::unix::AsyncFd;
 
 use super::{
-    COMPLETION_ENTRIES,
+    setup::sized,
     socket::{push_entry, register},
 };
 
 /// Entries of the submission queue: new sockets and removals of one turn. A full queue is
 /// submitted at once.
-const SUBMISSION_ENTRIES: u32 = 512;
+const MAX_SUBMISSION_ENTRIES: u32 = 512;
 
 /// The user data of removals, whose completion nobody waits for.
 const UNHEARD: u64 = u64::MAX;
@@ -95,11 +95,13 @@ struct Watches {
 
 impl Watches {
     fn new() -> io::Result<Self> {
-        let ring = IoUring::builder()
-            .setup_coop_taskrun()
-            .setup_single_issuer()
-            .setup_cqsize(COMPLETION_ENTRIES)
-            .build(SUBMISSION_ENTRIES)?;
+        let ring = sized(|entries| {
+            IoUring::builder()
+                .setup_coop_taskrun()
+                .setup_single_issuer()
+                .setup_cqsize(entries.completion)
+                .build(entries.submission.min(MAX_SUBMISSION_ENTRIES))
+        })?;
         let (sockets, again) = Default::default();
         Ok(Self { ring, sockets, again, waker: None, submitted: 0 })
     }
@@ -220,6 +222,11 @@ impl AsRawFd for RingFd {
     fn as_raw_fd(&self) -> RawFd {
         self.0
     }
+}
+
+/// Wakes those for whom there is news, without waiting for [`drive`]'s turn.
+pub(super) fn look() {
+    with(Watches::turn);
 }
 
 /// Goes round while there is news, each time behind the tasks that it woke; else it sleeps.
