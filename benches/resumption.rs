@@ -2,9 +2,9 @@
 //!
 //! One operation is what a resumed handshake of TLS 1.3 asks of it: take a session out, put the
 //! next one in. The caches are full before it begins, with sessions of the size that a client's
-//! certificate of 1 kB leads to. Both hand over a session of their own memory, and overwrite it or
-//! not as they do. With two threads, each has its own sessions and its own CPU; a figure is the time
-//! that an operation of one of them takes.
+//! certificate of 1 kB leads to; clients come back in any order. Both hand over a session of their
+//! own memory, and overwrite it or not as they do. With two threads, each has its own sessions and
+//! its own CPU; a figure is the time that an operation of one of them takes.
 
 #![allow(clippy::unwrap_used, reason = "a benchmark that can't set up its scene has failed")]
 
@@ -63,11 +63,12 @@ impl Cache for ServerSessionMemoryCache {
     }
 }
 
-/// Sessions of one thread, used in turn.
+/// Sessions of one thread, used in any order.
 struct Client {
     cache: Arc<dyn Cache>,
     ids: Vec<Id>,
-    next: usize,
+    /// Of a xorshift generator.
+    state: u64,
     session: Vec<u8>,
 }
 
@@ -76,7 +77,7 @@ impl Client {
         let client = Self {
             cache: cache.clone(),
             ids: (0..SESSIONS / 2).map(|_| id()).collect(),
-            next: 0,
+            state: 0x9E37_79B9_7F4A_7C15,
             session: vec![7; SESSION_BYTES],
         };
         for id in &client.ids {
@@ -87,13 +88,16 @@ impl Client {
 
     /// A session comes back, and the next one is kept.
     fn come_back(&mut self) {
-        let id = &mut self.ids[self.next];
+        self.state ^= self.state << 13;
+        self.state ^= self.state >> 7;
+        self.state ^= self.state << 17;
+        let count = self.ids.len();
+        let id = &mut self.ids[usize::try_from(self.state).unwrap() % count];
         assert_eq!(self.cache.take(id).map(|session| session.len()), Some(SESSION_BYTES));
         // As random as rustls' ids, without the time that a generator takes.
         id.rotate_left(1);
         id[0] = id[0].wrapping_add(1);
         self.cache.put(id, black_box(&self.session));
-        self.next = (self.next + 1) % self.ids.len();
     }
 }
 

@@ -172,7 +172,7 @@ fn an_unknown_section_is_refused_with_the_nearest_name() {
     refused(
         &with("speed = 11"),
         "conf/cs.toml:1:1: [speed] is not a key that is known here; accepted: workers, accel, \
-         admin, log, limits, trust, revocation, peers, backends, listener, shadow",
+         admin, log, limits, resumption, trust, revocation, peers, backends, listener, shadow",
     );
 }
 
