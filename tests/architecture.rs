@@ -139,7 +139,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("process", &["metrics"]),
     ("quota", &["config"]),
     ("config", &["crypto", "name", "revocation"]),
-    ("crypto", &[]),
+    ("crypto", &["metrics"]),
     ("metrics", &[]),
     ("name", &[]),
     ("proxy", &[]),

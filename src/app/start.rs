@@ -16,7 +16,7 @@ use std::{
 use rustls_pki_types::UnixTime;
 
 use super::{
-    App, now_s,
+    App, now_s, selftest,
     signals::{self, Signal},
 };
 use crate::{
@@ -26,7 +26,7 @@ use crate::{
     crypto::{Choice, Engine, WhyNot},
     generation::{Generation, GenerationError},
     handshake, listener,
-    metrics::{Metrics, ProcessMetrics, WorkerMetrics},
+    metrics::{CryptoMetrics, Metrics, ProcessMetrics, WorkerMetrics},
     process::Process,
     quota::Usage,
     ring::{self, MissingNeed},
@@ -213,8 +213,9 @@ impl App {
             sys::raise_descriptor_limit().map_err(system("the descriptor limit can't be read"))?;
         let connections = max_connections(&config, descriptors)?;
         let cpus = worker_cpus(&config)?;
-        let engine = Arc::new(engine(&config.accel.crypto_mb)?);
         let metrics = Metrics::new()?;
+        let engine = engine(&config.accel.crypto_mb)?.counted(CryptoMetrics::new(&metrics));
+        let engine = Arc::new(engine);
         let tickets = handshake::ticket_encryption().map_err(StartError::Tickets)?;
         let handshakes = config.limits.max_handshakes;
         let usage = Usage::new();
@@ -253,6 +254,8 @@ impl App {
                 .map_err(system("a worker's thread can't be made"))?;
             workers.push(worker);
         }
+        let self_test = selftest::spawn(engine, cpus)
+            .map_err(system("the thread of the self-tests can't be made"))?;
         let snapshot = Arc::new(Snapshot { metrics, ready: AtomicBool::new(true) });
         let app = Self {
             path: path.to_owned(),
@@ -260,7 +263,7 @@ impl App {
             process,
             tickets,
             usage,
-            engine,
+            _self_test: self_test,
             generation,
             workers,
             events,

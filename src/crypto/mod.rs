@@ -9,6 +9,7 @@ pub mod coroutine;
 mod der;
 mod engine;
 mod keys;
+mod kinds;
 pub mod lanes;
 mod load;
 mod mb;

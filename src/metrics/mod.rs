@@ -4,6 +4,7 @@
 //! Every label value exists at 0 from the start, so that a rate is right from its first
 //! increment on. No label ever holds the name of a peer.
 
+mod crypto;
 mod handles;
 mod labels;
 mod names;
@@ -13,11 +14,12 @@ use metrics_exporter_prometheus::{
     BuildError, Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
 };
 
+pub use crypto::CryptoMetrics;
 pub use handles::{BackendMetrics, CrlMetrics, ListenerMetrics, ProcessMetrics, WorkerMetrics};
 pub use labels::{
-    AcceptError, BackendResult, CloseCause, CrlFetchResult, CrlFileResult, Direction,
-    HandshakeKind, HandshakeResult, ReloadResult, ResumptionOutcome, ShadowOutcome, ShedReason,
-    Termination, VerificationOutcome, VersionLabel,
+    AcceptError, BackendResult, CloseCause, CrlFetchResult, CrlFileResult, CryptoEngine,
+    CryptoOperation, Direction, HandshakeKind, HandshakeResult, ReloadResult, ResumptionOutcome,
+    ShadowOutcome, ShedReason, Termination, VerificationOutcome, VersionLabel,
 };
 pub use names::{ALL, Kind, MetricName};
 
@@ -110,6 +112,7 @@ mod tests {
         let _backend = BackendMetrics::new(&metrics, "pool");
         let _worker = WorkerMetrics::new(&metrics, 0);
         let _crls = CrlMetrics::new(&metrics, "contoso");
+        let _crypto = CryptoMetrics::new(&metrics);
         let text = metrics.render();
         for wanted in [
             r#"countersign_refusals_total{listener="sip",reason="revoked"} 0"#,
@@ -123,6 +126,11 @@ mod tests {
             r#"countersign_crl_fetches_total{profile="contoso",result="bad_signature"} 0"#,
             r#"countersign_crl_files_total{profile="contoso",result="malformed"} 0"#,
             r#"countersign_crl_entries{profile="contoso"} 0"#,
+            r#"countersign_crypto_batches_total{operation="x25519",engine="crypto_mb"} 0"#,
+            r#"countersign_crypto_operations_total{operation="rsa_2048_sign",engine="aws_lc_rs"} 0"#,
+            "countersign_crypto_queue_duration_seconds_count 0",
+            r#"countersign_crypto_engine_in_use{engine="crypto_mb"} 0"#,
+            "countersign_crypto_engine_switched_off_total 0",
             r#"countersign_shadow_decisions_total{listener="sip",outcome="would_refuse"} 0"#,
         ] {
             assert!(text.contains(wanted), "{wanted} is missing in\n{text}");
@@ -138,6 +146,7 @@ mod tests {
             BackendMetrics::new(&metrics, "b"),
             WorkerMetrics::new(&metrics, 0),
             CrlMetrics::new(&metrics, "p"),
+            CryptoMetrics::new(&metrics),
         );
         metrics.register_expiry("a.pem", 0.0);
         metrics.register_trust_expiry("p", 0.0);
