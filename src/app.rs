@@ -1,6 +1,7 @@
 //! The order of life: load, probe, bind, spawn, serve, reload, drain.
 
 mod reload;
+mod selftest;
 mod signals;
 mod start;
 #[cfg(test)]
@@ -25,7 +26,6 @@ use crate::{
     admin::Snapshot,
     config::{Config, Disk},
     crls::Crls,
-    crypto::Engine,
     generation::Generation,
     metrics::{CacheMetrics, ReloadResult},
     process::Process,
@@ -41,9 +41,6 @@ const UPKEEP: Duration = Duration::from_secs(5);
 /// How often some of the sessions that are over are dropped.
 const TIDYING: Duration = Duration::from_secs(1);
 
-/// How often the crypto engine is asked again what it was asked at start.
-const SELF_TEST_EVERY: Duration = Duration::from_secs(3600);
-
 /// How soon it is noticed that a worker is gone.
 const WATCH: Duration = Duration::from_secs(1);
 
@@ -58,7 +55,7 @@ pub struct App {
     sessions: SessionStore,
     cache_metrics: CacheMetrics,
     usage: Arc<Usage>,
-    engine: Arc<Engine>,
+    _self_test: Option<selftest::Running>,
     generation: Arc<Generation>,
     workers: Vec<Handle>,
     events: mpsc::Receiver<Serves>,
@@ -113,7 +110,6 @@ impl App {
     fn serve(&mut self) -> Result<(), StartError> {
         let mut upkeep = Instant::now() + UPKEEP;
         let mut tidying = Instant::now();
-        let mut self_test = Instant::now() + SELF_TEST_EVERY;
         loop {
             match self.signals.recv_timeout(WATCH) {
                 Ok(Signal::Reload) => {
@@ -138,10 +134,6 @@ impl App {
             if Instant::now() >= upkeep {
                 self.snapshot.metrics.run_upkeep();
                 upkeep = Instant::now() + UPKEEP;
-            }
-            if Instant::now() >= self_test {
-                self.engine.test_again();
-                self_test = Instant::now() + SELF_TEST_EVERY;
             }
         }
     }
@@ -208,8 +200,7 @@ impl App {
                 outcome = Err(StartError::WorkerLost { cpu });
             }
         }
-        let (batches, operations) = self.engine.work();
-        tracing::info!(batches, operations, "ended");
+        tracing::info!("ended");
         outcome
     }
 

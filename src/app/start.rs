@@ -16,7 +16,7 @@ use std::{
 use rustls_pki_types::UnixTime;
 
 use super::{
-    App, now_s,
+    App, now_s, selftest,
     signals::{self, Signal},
 };
 use crate::{
@@ -27,7 +27,7 @@ use crate::{
     crypto::{Choice, Engine, WhyNot},
     generation::{Generation, GenerationError},
     listener,
-    metrics::{CacheMetrics, Metrics, ProcessMetrics, WorkerMetrics},
+    metrics::{CacheMetrics, CryptoMetrics, Metrics, ProcessMetrics, WorkerMetrics},
     process::Process,
     quota::Usage,
     resumption::SessionStore,
@@ -227,8 +227,9 @@ impl App {
             sys::raise_descriptor_limit().map_err(system("the descriptor limit can't be read"))?;
         let connections = max_connections(&config, descriptors)?;
         let cpus = worker_cpus(&config)?;
-        let engine = Arc::new(engine(&config.accel.crypto_mb)?);
         let metrics = Metrics::new()?;
+        let engine = engine(&config.accel.crypto_mb)?.counted(CryptoMetrics::new(&metrics));
+        let engine = Arc::new(engine);
         let cache_metrics = CacheMetrics::new(&metrics);
         let sessions = SessionStore::new(&config.resumption, &cache_metrics);
         let sessions = sessions.map_err(StartError::Tickets)?;
@@ -268,6 +269,8 @@ impl App {
                 .map_err(system("a worker's thread can't be made"))?;
             workers.push(worker);
         }
+        let self_test = selftest::spawn(engine, cpus)
+            .map_err(system("the thread of the self-tests can't be made"))?;
         let snapshot = Arc::new(Snapshot { metrics, ready: AtomicBool::new(true) });
         let app = Self {
             path: path.to_owned(),
@@ -276,7 +279,7 @@ impl App {
             sessions,
             cache_metrics,
             usage,
-            engine,
+            _self_test: self_test,
             generation,
             workers,
             events,

@@ -38,6 +38,12 @@ pub fn running() -> usize {
     RUNNING.get()
 }
 
+/// Stacks that this thread keeps for reuse.
+#[cfg(test)]
+pub(super) fn kept() -> usize {
+    STACKS.with(|stacks| stacks.borrow().len())
+}
+
 /// Who to wake when the call that runs may go on; none if it can't pause.
 pub(super) fn waker() -> Option<Waker> {
     if CURRENT.get().is_null() { None } else { WAKER.with(|waker| waker.borrow().clone()) }
@@ -232,6 +238,6 @@ mod tests {
             let mut run = start(pause);
             assert!(poll(&mut run).is_pending());
         }
-        assert!(STACKS.with(|stacks| stacks.borrow().len()) <= 1);
+        assert!(kept() <= 1);
     }
 }

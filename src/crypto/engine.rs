@@ -4,7 +4,7 @@ use std::{
     fmt,
     sync::{
         OnceLock,
-        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::Relaxed},
     },
 };
 
@@ -21,11 +21,15 @@ use super::{
     },
     scalar,
 };
+use crate::metrics::{
+    CryptoEngine::{AwsLcRs, CryptoMb},
+    CryptoMetrics, CryptoOperation,
+};
 
 /// Batches of which one has a lane of its results computed again by aws-lc-rs.
 const SAMPLE_EVERY: u32 = 8;
 
-/// Lanes of a verification that are the callers'; the last one is the canary's.
+/// Lanes of a verification that are the callers'; in each other one sits a canary.
 pub const VERIFY_LANES: usize = LANES - 1;
 
 /// More lanes than there are.
@@ -68,8 +72,8 @@ struct Multi {
     trusted: AtomicBool,
     thresholds: Thresholds,
     batches: AtomicU32,
-    calls: AtomicU64,
-    operations: AtomicU64,
+    /// Batches of verifications, by [`Curve::ALL`].
+    verifications: [AtomicUsize; 2],
     canaries: [OnceLock<Verification>; 2],
 }
 
@@ -77,17 +81,18 @@ struct Multi {
 ///
 /// Whatever the library does, no wrong RSA signature leaves: each is verified by aws-lc-rs. ECDSA
 /// signatures, key pairs and agreements are sampled. A verification that succeeds wrongly is
-/// looked for in every batch by a canary, a lane whose signature is known to be wrong; a
-/// verification that fails is repeated by aws-lc-rs. The first wrong result switches the library
-/// off for good, and its batch is computed again.
+/// looked for in every batch by canaries: at least one lane, another one each time, has a signature
+/// that is known to be wrong. A verification that fails is repeated by aws-lc-rs. The first wrong
+/// result switches the library off for good, and its batch is computed again.
 pub struct Engine {
     multi: Option<Multi>,
+    metrics: Option<CryptoMetrics>,
 }
 
 impl Engine {
     /// aws-lc-rs alone.
     pub fn scalar() -> Self {
-        Self { multi: None }
+        Self { multi: None, metrics: None }
     }
 
     /// With a library that has yet to be tested.
@@ -98,11 +103,17 @@ impl Engine {
                 trusted: AtomicBool::new(true),
                 thresholds,
                 batches: AtomicU32::new(0),
-                calls: AtomicU64::new(0),
-                operations: AtomicU64::new(0),
-                canaries: [OnceLock::new(), OnceLock::new()],
+                verifications: Default::default(),
+                canaries: Default::default(),
             }),
+            metrics: None,
         }
+    }
+
+    /// The same engine, which counts what it does from now on.
+    pub fn counted(self, metrics: CryptoMetrics) -> Self {
+        metrics.in_use(if self.is_accelerated() { CryptoMb } else { AwsLcRs });
+        Self { metrics: Some(metrics), ..self }
     }
 
     /// The same library with other thresholds.
@@ -128,11 +139,29 @@ impl Engine {
         self.trusted().map(|multi| multi.thresholds)
     }
 
-    /// How many batches the library was given so far, and with how many operations in all; those
-    /// that are made ahead aren't counted.
-    pub fn work(&self) -> (u64, u64) {
-        let multi = self.multi.as_ref();
-        multi.map_or((0, 0), |multi| (multi.calls.load(Relaxed), multi.operations.load(Relaxed)))
+    /// What its operations are counted by.
+    pub(super) fn metrics(&self) -> Option<&CryptoMetrics> {
+        self.metrics.as_ref()
+    }
+
+    /// A batch of the library's.
+    fn count_batch(&self, operation: CryptoOperation, operations: usize) {
+        if let Some(metrics) = &self.metrics {
+            metrics.computed(operation, CryptoMb, 1, operations);
+        }
+    }
+
+    /// What `jobs` come to by aws-lc-rs, one by one.
+    fn one_by_one<J, R>(
+        &self,
+        operation: CryptoOperation,
+        jobs: &[J],
+        one: impl Fn(&J) -> R,
+    ) -> Vec<R> {
+        if let Some(metrics) = &self.metrics {
+            metrics.computed(operation, AwsLcRs, jobs.len(), jobs.len());
+        }
+        jobs.iter().map(one).collect()
     }
 
     /// A new X25519 key pair, from the stock if that is cheaper.
@@ -142,17 +171,23 @@ impl Engine {
     pub fn key_pair(&self, ahead: &mut Ahead) -> Result<KeyPair, Failed> {
         let Some(multi) = self.trusted().filter(|multi| multi.thresholds.key_pairs_ahead) else {
             ahead.key_pairs.clear();
-            return scalar::key_pair();
+            return self.one_key_pair();
         };
         if ahead.key_pairs.is_empty() {
             ahead.key_pairs = self.key_pairs(multi)?;
         }
-        ahead.key_pairs.pop().map_or_else(scalar::key_pair, Ok)
+        ahead.key_pairs.pop().map_or_else(|| self.one_key_pair(), Ok)
+    }
+
+    fn one_key_pair(&self) -> Result<KeyPair, Failed> {
+        let made = self.one_by_one(CryptoOperation::X25519KeyPair, &[()], |()| scalar::key_pair());
+        made.into_iter().next().unwrap_or(Err(Failed))
     }
 
     fn key_pairs(&self, multi: &Multi) -> Result<Vec<KeyPair>, Failed> {
         let mut pairs = (0..LANES).map(|_| KeyPair::new()).collect::<Result<Vec<_>, _>>()?;
         let status = multi.primitives.x25519_public(&mut pairs);
+        self.count_batch(CryptoOperation::X25519KeyPair, LANES);
         let lane = multi.sampled(LANES);
         let good = (0..LANES).all(|lane| status.succeeded(lane));
         let good = good
@@ -162,7 +197,7 @@ impl Engine {
         if good {
             return Ok(pairs);
         }
-        multi.switch_off("an X25519 key pair");
+        self.switch_off("an X25519 key pair");
         Ok(Vec::new())
     }
 
@@ -171,8 +206,10 @@ impl Engine {
     /// # Errors
     /// For each whose shared secret would be zero, which is the peer's fault (RFC 8446 §7.4.2).
     pub fn agree(&self, jobs: &[Agreement]) -> Vec<Result<SharedSecret, Failed>> {
-        let one_by_one = || jobs.iter().map(scalar::agree).collect();
-        let Some(multi) = self.worth(jobs.len(), LANES, |t| t.agree) else { return one_by_one() };
+        const KIND: CryptoOperation = CryptoOperation::X25519;
+        let one_by_one = || self.one_by_one(KIND, jobs, scalar::agree);
+        let multi = self.worth(KIND, jobs.len(), LANES, |t| t.agree);
+        let Some(multi) = multi else { return one_by_one() };
         let mut lanes: Vec<_> = jobs
             .iter()
             .map(|job| AgreeLane {
@@ -193,7 +230,7 @@ impl Engine {
             };
             // What failed is the peer's fault only if aws-lc-rs finds so as well.
             if (found.is_err() || sampled == Some(lane)) && scalar::agree(job) != found {
-                multi.switch_off("an X25519 agreement");
+                self.switch_off("an X25519 agreement");
                 return one_by_one();
             }
             results.push(found);
@@ -206,15 +243,17 @@ impl Engine {
     /// # Errors
     /// If the system gives no random bytes.
     pub fn sign(&self, jobs: &[EcdsaSigning], ahead: &mut Ahead) -> Vec<Result<Vec<u8>, Failed>> {
-        let one_by_one = || jobs.iter().map(scalar::sign).collect();
+        let Some(first) = jobs.first() else { return Vec::new() };
+        let kind = first.key.curve.signing_kind();
+        let one_by_one = || self.one_by_one(kind, jobs, scalar::sign);
         let curve = one_of_all(jobs.iter().map(|job| job.key.curve));
         let Some(curve) = curve.filter(|c| jobs.iter().all(|j| j.digest.algorithm() == c.hash()))
         else {
             return one_by_one();
         };
-        let multi = self.worth(jobs.len(), LANES, |t| t.sign[curve as usize]);
+        let multi = self.worth(kind, jobs.len(), LANES, |t| t.sign[curve as usize]);
         let Some(multi) = multi else { return one_by_one() };
-        let Some(nonces) = multi.take_prepared(curve, ahead, jobs.len()) else {
+        let Some(nonces) = self.take_prepared(multi, curve, ahead, jobs.len()) else {
             return one_by_one();
         };
         let digests: Vec<_> = jobs.iter().map(|job| fixed(job.digest.as_ref())).collect();
@@ -242,7 +281,7 @@ impl Engine {
                 .sampled(jobs.len())
                 .is_none_or(|lane| scalar::is_signed(&jobs[lane], &signatures[lane]));
         if !good {
-            multi.switch_off("an ECDSA signature");
+            self.switch_off("an ECDSA signature");
             return one_by_one();
         }
         signatures.into_iter().map(Ok).collect()
@@ -250,21 +289,24 @@ impl Engine {
 
     /// Whether up to [`VERIFY_LANES`] ECDSA signatures of one curve are valid, in their order.
     pub fn verify(&self, jobs: &[Verification]) -> Vec<bool> {
-        let one_by_one = || jobs.iter().map(scalar::verify).collect();
+        let Some(first) = jobs.first() else { return Vec::new() };
+        let kind = first.key.curve.verifying_kind();
+        let one_by_one = || self.one_by_one(kind, jobs, scalar::verify);
         let curve = one_of_all(jobs.iter().map(|job| job.key.curve));
         let Some(curve) = curve.filter(|c| jobs.iter().all(|j| j.digest.algorithm() == c.hash()))
         else {
             return one_by_one();
         };
-        let multi = self.worth(jobs.len(), VERIFY_LANES, |t| t.verify[curve as usize]);
+        let multi = self.worth(kind, jobs.len(), VERIFY_LANES, |t| t.verify[curve as usize]);
         let Some((multi, canary)) = multi.and_then(|multi| Some((multi, multi.canary(curve)?)))
         else {
             return one_by_one();
         };
-        // The canary sits elsewhere each time, so that it finds a single broken lane as well.
-        let place = multi.batches.load(Relaxed) as usize % (jobs.len() + 1);
-        let mut order: Vec<&Verification> = jobs.iter().collect();
-        order.insert(place, canary);
+        // Jobs begin in the next lane each time, and canaries have the rest, so that one of them
+        // comes to each lane within so many batches as there are lanes.
+        let begin = multi.verifications[curve as usize].fetch_add(1, Relaxed) % LANES;
+        let job = |lane: usize| jobs.get((lane + LANES - begin) % LANES);
+        let order: [_; LANES] = std::array::from_fn(|lane| job(lane).unwrap_or(canary));
         let digests: Vec<_> = order.iter().map(|job| fixed(job.digest.as_ref())).collect();
         let lanes: Vec<_> = order
             .iter()
@@ -278,21 +320,20 @@ impl Engine {
             })
             .collect();
         let status = multi.primitives.ecdsa_verify(curve, &lanes);
-        let sampled = multi.sampled(order.len());
-        let verdicts: Vec<_> = (0..order.len()).map(|lane| status.succeeded(lane)).collect();
-        for (lane, (&valid, job)) in verdicts.iter().zip(&order).enumerate() {
-            let wrong = if lane == place {
-                valid
-            } else {
-                (!valid || sampled == Some(lane)) && scalar::verify(job) != valid
-            };
-            if wrong {
-                multi.switch_off("an ECDSA verification");
+        let sampled = multi.sampled(jobs.len());
+        let lane_of = |number: usize| (begin + number) % LANES;
+        let deceived = (jobs.len()..LANES).any(|number| status.succeeded(lane_of(number)));
+        let mut verdicts = Vec::with_capacity(jobs.len());
+        for (number, job) in jobs.iter().enumerate() {
+            let valid = status.succeeded(lane_of(number));
+            let doubted = !valid || sampled == Some(number);
+            if deceived || (doubted && scalar::verify(job) != valid) {
+                self.switch_off("an ECDSA verification");
                 return one_by_one();
             }
+            verdicts.push(valid);
         }
-        let others = verdicts.into_iter().enumerate().filter(|&(lane, _)| lane != place);
-        others.map(|(_, valid)| valid).collect()
+        verdicts
     }
 
     /// RSA signatures for up to [`LANES`] jobs with keys of one size, in their order. Each was
@@ -301,11 +342,13 @@ impl Engine {
     /// # Errors
     /// If the system gives no random bytes, or a digest isn't of the hash that the job says.
     pub fn rsa_sign(&self, jobs: &[RsaSigning]) -> Vec<Result<Vec<u8>, Failed>> {
-        let one_by_one = || jobs.iter().map(scalar::rsa_sign).collect();
+        let Some(first) = jobs.first() else { return Vec::new() };
+        let kind = first.key.size.signing_kind();
+        let one_by_one = || self.one_by_one(kind, jobs, scalar::rsa_sign);
         let Some(size) = one_of_all(jobs.iter().map(|job| job.key.size)) else {
             return one_by_one();
         };
-        let multi = self.worth(jobs.len(), LANES, |t| t.rsa[size as usize]);
+        let multi = self.worth(kind, jobs.len(), LANES, |t| t.rsa[size as usize]);
         let bytes = size.bits() / 8;
         let encoded: Result<Vec<_>, _> = jobs
             .iter()
@@ -326,7 +369,7 @@ impl Engine {
             status.succeeded(lane) && scalar::is_rsa_signed(job, &done.output)
         });
         if !good {
-            multi.switch_off("an RSA signature");
+            self.switch_off("an RSA signature");
             return one_by_one();
         }
         lanes.into_iter().map(|lane| Ok(lane.output)).collect()
@@ -344,6 +387,7 @@ impl Engine {
     /// The library, if so many lanes are worth its while; counts them.
     fn worth(
         &self,
+        operation: CryptoOperation,
         lanes: usize,
         most: usize,
         least: impl Fn(Thresholds) -> usize,
@@ -351,17 +395,52 @@ impl Engine {
         let multi = self.trusted()?;
         let worth = lanes <= most && lanes >= least(multi.thresholds).max(1);
         if worth {
-            multi.calls.fetch_add(1, Relaxed);
-            multi.operations.fetch_add(lanes as u64, Relaxed);
+            self.count_batch(operation, lanes);
         }
         worth.then_some(multi)
     }
 
-    /// Gives the library up, for a reason that isn't a result of a batch.
+    /// Gives the library up for good, since `what` it came to was wrong.
     pub(super) fn switch_off(&self, what: &str) {
-        if let Some(multi) = &self.multi {
-            multi.switch_off(what);
+        let Some(multi) = &self.multi else { return };
+        if multi.trusted.swap(false, Relaxed) {
+            tracing::error!(
+                engine = multi.primitives.name(),
+                result = what,
+                "the crypto engine gave a wrong result, which was caught; it is not used any \
+                 more: restart to try again, and suspect the CPU or the library"
+            );
+            if let Some(metrics) = &self.metrics {
+                metrics.switched_off();
+            }
         }
+    }
+
+    /// So many nonces of the stock, which is filled up eight at a time.
+    fn take_prepared(
+        &self,
+        multi: &Multi,
+        curve: Curve,
+        ahead: &mut Ahead,
+        count: usize,
+    ) -> Option<Vec<Prepared>> {
+        let stock = ahead.prepared(curve);
+        if stock.len() < count {
+            let mut lanes = (0..LANES)
+                .map(|_| {
+                    Ok(SetupLane { nonce: nonce(curve)?, inverse: Words::ZERO, r: Words::ZERO })
+                })
+                .collect::<Result<Vec<_>, Failed>>()
+                .ok()?;
+            let status = multi.primitives.ecdsa_setup(curve, &mut lanes);
+            self.count_batch(curve.nonce_kind(), LANES);
+            if !(0..LANES).all(|lane| status.succeeded(lane)) {
+                self.switch_off("an ECDSA nonce");
+                return None;
+            }
+            stock.extend(lanes.into_iter().map(Prepared::from));
+        }
+        Some(stock.split_off(stock.len() - count))
     }
 }
 
@@ -377,42 +456,6 @@ impl Multi {
         let batch = self.batches.fetch_add(1, Relaxed);
         let turn = batch / SAMPLE_EVERY;
         (batch.is_multiple_of(SAMPLE_EVERY)).then_some(turn as usize % lanes)
-    }
-
-    fn switch_off(&self, what: &str) {
-        if self.trusted.swap(false, Relaxed) {
-            tracing::error!(
-                engine = self.primitives.name(),
-                result = what,
-                "the crypto engine gave a wrong result, which was caught; it is not used any \
-                 more: restart to try again, and suspect the CPU or the library"
-            );
-        }
-    }
-
-    /// So many nonces of the stock, which is filled up eight at a time.
-    fn take_prepared(
-        &self,
-        curve: Curve,
-        ahead: &mut Ahead,
-        count: usize,
-    ) -> Option<Vec<Prepared>> {
-        let stock = ahead.prepared(curve);
-        if stock.len() < count {
-            let mut lanes = (0..LANES)
-                .map(|_| {
-                    Ok(SetupLane { nonce: nonce(curve)?, inverse: Words::ZERO, r: Words::ZERO })
-                })
-                .collect::<Result<Vec<_>, Failed>>()
-                .ok()?;
-            let status = self.primitives.ecdsa_setup(curve, &mut lanes);
-            if !(0..LANES).all(|lane| status.succeeded(lane)) {
-                self.switch_off("an ECDSA nonce");
-                return None;
-            }
-            stock.extend(lanes.into_iter().map(Prepared::from));
-        }
-        Some(stock.split_off(stock.len() - count))
     }
 
     /// A signature that is known to be wrong: a right one, of another digest.

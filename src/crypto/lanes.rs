@@ -5,16 +5,17 @@
 //! handshakes are going on, it is carried out at once.
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::{
     cell::{Cell, RefCell},
     collections::VecDeque,
     future::poll_fn,
+    panic::{AssertUnwindSafe, catch_unwind},
     rc::Rc,
     sync::Arc,
     task::{Poll, Waker},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use super::{
@@ -38,6 +39,7 @@ const MAX_TURNS: u32 = 64;
 
 /// An operation whose result is still to come.
 struct Waiting<J, R> {
+    since: Instant,
     job: J,
     answer: Rc<Answer<R>>,
 }
@@ -45,7 +47,8 @@ struct Waiting<J, R> {
 /// Where the result goes. Who waits for it holds it as well: held by the queue alone, it is
 /// nobody's.
 struct Answer<R> {
-    result: RefCell<Option<R>>,
+    /// Within: none if the batch panicked.
+    result: RefCell<Option<Option<R>>>,
     waker: Waker,
 }
 
@@ -67,13 +70,17 @@ impl<J, R> Queue<J, R> {
     }
 
     /// Runs the oldest operations, as many as a batch holds, that somebody still waits for.
-    fn run(&self, most: usize, batch: impl FnOnce(&[J]) -> Vec<R>) {
+    fn run(&self, most: usize, engine: &Engine, batch: impl FnOnce(&[J]) -> Vec<R>) {
+        let now = Instant::now();
         let (mut jobs, mut answers) = (Vec::with_capacity(most), Vec::with_capacity(most));
         while jobs.len() < most {
-            let Some(Waiting { job, answer }) = self.waiting.borrow_mut().pop_front() else {
+            let Some(Waiting { since, job, answer }) = self.waiting.borrow_mut().pop_front() else {
                 break;
             };
             if Rc::strong_count(&answer) > 1 {
+                if let Some(metrics) = engine.metrics() {
+                    metrics.waited(now.duration_since(since));
+                }
                 jobs.push(job);
                 answers.push(answer);
             }
@@ -81,8 +88,12 @@ impl<J, R> Queue<J, R> {
         if jobs.is_empty() {
             return;
         }
-        for (answer, result) in answers.iter().zip(batch(&jobs)) {
-            *answer.result.borrow_mut() = Some(result);
+        // A panic may not end the task that happens to run the batch: it fails the operations of
+        // this one, and what it said went through the panic hook.
+        let results = catch_unwind(AssertUnwindSafe(|| batch(&jobs))).unwrap_or_default();
+        let mut results = results.into_iter();
+        for answer in &answers {
+            *answer.result.borrow_mut() = Some(results.next());
             answer.waker.wake_by_ref();
         }
     }
@@ -267,14 +278,14 @@ impl Lanes {
     fn run(&self, kind: Kind) {
         let engine = self.engine();
         match kind {
-            Kind::Agree => self.agree.run(kind.most(), |jobs| engine.agree(jobs)),
+            Kind::Agree => self.agree.run(kind.most(), &engine, |jobs| engine.agree(jobs)),
             Kind::Sign(curve) => self.sign[curve as usize]
-                .run(kind.most(), |jobs| engine.sign(jobs, &mut self.ahead.borrow_mut())),
+                .run(kind.most(), &engine, |jobs| engine.sign(jobs, &mut self.ahead.borrow_mut())),
             Kind::Verify(curve) => {
-                self.verify[curve as usize].run(kind.most(), |jobs| engine.verify(jobs))
+                self.verify[curve as usize].run(kind.most(), &engine, |jobs| engine.verify(jobs))
             }
             Kind::Rsa(size) => {
-                self.rsa[size as usize].run(kind.most(), |jobs| engine.rsa_sign(jobs))
+                self.rsa[size as usize].run(kind.most(), &engine, |jobs| engine.rsa_sign(jobs))
             }
         }
     }
@@ -283,7 +294,7 @@ impl Lanes {
         self.engine.borrow().clone()
     }
 
-    /// Waits for the answer in the queue, or has it computed at once.
+    /// Waits for the answer in the queue, or has it computed at once; none if that panicked.
     fn ask<J, R>(
         &self,
         queue: &Queue<J, R>,
@@ -293,7 +304,11 @@ impl Lanes {
         let waker = coroutine::waker().filter(|_| self.engine.borrow().is_accelerated());
         let Some(waker) = waker else { return alone(&[job]).pop() };
         let answer = Rc::new(Answer { result: RefCell::new(None), waker });
-        queue.waiting.borrow_mut().push_back(Waiting { job, answer: answer.clone() });
+        queue.waiting.borrow_mut().push_back(Waiting {
+            since: Instant::now(),
+            job,
+            answer: answer.clone(),
+        });
         self.submitted.set(self.submitted.get() + 1);
         if let Some(idle) = self.idle.borrow_mut().take() {
             idle.wake();
@@ -301,7 +316,7 @@ impl Lanes {
         loop {
             coroutine::pause();
             let result = answer.result.borrow_mut().take();
-            if result.is_some() {
+            if let Some(result) = result {
                 return result;
             }
         }

@@ -94,15 +94,17 @@ impl Engine {
                 .ok_or(WhyNot::Missing)?,
         };
         let library = open(path)?;
-        selftest::run(&library).map_err(|error| WhyNot::Untrue { path: path.to_owned(), error })?;
+        selftest::run(&library, || ())
+            .map_err(|error| WhyNot::Untrue { path: path.to_owned(), error })?;
         let engine = Self::with(Box::new(library), Thresholds::ALWAYS);
         let thresholds = measure::thresholds(&engine);
         Ok(engine.with_thresholds(thresholds))
     }
 
-    /// Puts the questions of the start again; a wrong answer switches the library off for good.
-    pub fn test_again(&self) {
-        if let Some(Err(untrue)) = self.library().map(selftest::run) {
+    /// Puts the questions of the start again, with `breath` between two of them; a wrong answer
+    /// switches the library off for good.
+    pub fn test_again(&self, breath: impl Fn()) {
+        if let Some(Err(untrue)) = self.library().map(|library| selftest::run(library, breath)) {
             self.switch_off(&format!("of its self-test: {untrue}"));
         }
     }

@@ -10,6 +10,7 @@ mod der;
 mod engine;
 pub mod key_schedule;
 mod keys;
+mod kinds;
 pub mod lanes;
 mod load;
 mod mb;

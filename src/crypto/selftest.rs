@@ -23,18 +23,22 @@ use super::{
 #[error("it computes {0} wrong")]
 pub struct Untrue(&'static str);
 
-/// Puts all questions.
+/// Puts all questions, with `breath` before each but the first.
 ///
 /// # Errors
 /// What was answered wrong.
-pub(super) fn run(library: &dyn Primitives) -> Result<(), Untrue> {
+pub(super) fn run(library: &dyn Primitives, breath: impl Fn()) -> Result<(), Untrue> {
     key_pairs(library).ok_or(Untrue("X25519 key pairs"))?;
+    breath();
     agreements(library).ok_or(Untrue("X25519 agreements"))?;
     for curve in Curve::ALL {
+        breath();
         signatures(library, curve).ok_or(Untrue("ECDSA signatures"))?;
+        breath();
         verifications(library, curve).ok_or(Untrue("ECDSA verifications"))?;
     }
     for size in RsaSize::ALL {
+        breath();
         rsa(library, size).ok_or(Untrue("RSA"))?;
     }
     Ok(())

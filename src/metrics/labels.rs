@@ -262,6 +262,44 @@ label! {
 }
 
 label! {
+    /// What is computed in handshakes, as far as it can be in batches.
+    CryptoOperation {
+        /// X25519 key pairs, made ahead.
+        X25519KeyPair = "x25519_key_pair",
+        /// X25519 key agreements, those inside of X25519MLKEM768 included.
+        X25519 = "x25519",
+        /// What signatures of P-256 need of their nonces, made ahead.
+        P256Nonce = "ecdsa_p256_nonce",
+        /// The same for P-384.
+        P384Nonce = "ecdsa_p384_nonce",
+        /// ECDSA signatures by P-256.
+        P256Sign = "ecdsa_p256_sign",
+        /// ECDSA signatures by P-384.
+        P384Sign = "ecdsa_p384_sign",
+        /// Verifications of ECDSA signatures by P-256.
+        P256Verify = "ecdsa_p256_verify",
+        /// Verifications of ECDSA signatures by P-384.
+        P384Verify = "ecdsa_p384_verify",
+        /// Signatures by RSA keys of 2048 bits.
+        Rsa2048Sign = "rsa_2048_sign",
+        /// Signatures by RSA keys of 3072 bits.
+        Rsa3072Sign = "rsa_3072_sign",
+        /// Signatures by RSA keys of 4096 bits.
+        Rsa4096Sign = "rsa_4096_sign",
+    }
+}
+
+label! {
+    /// Who computes it.
+    CryptoEngine {
+        /// The multi-buffer library, up to eight operations at a time.
+        CryptoMb = "crypto_mb",
+        /// aws-lc-rs, one at a time.
+        AwsLcRs = "aws_lc_rs",
+    }
+}
+
+label! {
     /// Whose fault a failed accept was.
     AcceptError {
         /// The connection was gone again before we took it.

@@ -4,6 +4,7 @@
 //! Every label value exists at 0 from the start, so that a rate is right from its first
 //! increment on. No label ever holds the name of a peer.
 
+mod crypto;
 mod handles;
 mod labels;
 mod names;
@@ -13,13 +14,14 @@ use metrics_exporter_prometheus::{
     BuildError, Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
 };
 
+pub use crypto::CryptoMetrics;
 pub use handles::{
     BackendMetrics, CacheMetrics, CrlMetrics, ListenerMetrics, ProcessMetrics, WorkerMetrics,
 };
 pub use labels::{
-    AcceptError, BackendResult, CloseCause, CrlFetchResult, CrlFileResult, Direction,
-    EvictionReason, HandshakeKind, HandshakeResult, ReloadResult, ResumptionOutcome, ShadowOutcome,
-    ShedReason, Termination, VerificationOutcome, VersionLabel,
+    AcceptError, BackendResult, CloseCause, CrlFetchResult, CrlFileResult, CryptoEngine,
+    CryptoOperation, Direction, EvictionReason, HandshakeKind, HandshakeResult, ReloadResult,
+    ResumptionOutcome, ShadowOutcome, ShedReason, Termination, VerificationOutcome, VersionLabel,
 };
 pub use names::{ALL, Kind, MetricName};
 
@@ -113,6 +115,7 @@ mod tests {
         let _worker = WorkerMetrics::new(&metrics, 0);
         let _crls = CrlMetrics::new(&metrics, "contoso");
         let _sessions = CacheMetrics::new(&metrics);
+        let _crypto = CryptoMetrics::new(&metrics);
         let text = metrics.render();
         for wanted in [
             r#"countersign_refusals_total{listener="sip",reason="revoked"} 0"#,
@@ -128,6 +131,11 @@ mod tests {
             r#"countersign_crl_entries{profile="contoso"} 0"#,
             "countersign_resumption_cache_entries 0",
             r#"countersign_resumption_cache_evictions_total{reason="room"} 0"#,
+            r#"countersign_crypto_batches_total{operation="x25519",engine="crypto_mb"} 0"#,
+            r#"countersign_crypto_operations_total{operation="rsa_2048_sign",engine="aws_lc_rs"} 0"#,
+            "countersign_crypto_queue_duration_seconds_count 0",
+            r#"countersign_crypto_engine_in_use{engine="crypto_mb"} 0"#,
+            "countersign_crypto_engine_switched_off_total 0",
             r#"countersign_shadow_decisions_total{listener="sip",outcome="would_refuse"} 0"#,
         ] {
             assert!(text.contains(wanted), "{wanted} is missing in\n{text}");
@@ -144,6 +152,7 @@ mod tests {
             WorkerMetrics::new(&metrics, 0),
             CrlMetrics::new(&metrics, "p"),
             CacheMetrics::new(&metrics),
+            CryptoMetrics::new(&metrics),
         );
         metrics.register_expiry("a.pem", 0.0);
         metrics.register_trust_expiry("p", 0.0);

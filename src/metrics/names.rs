@@ -66,5 +66,10 @@ metrics! {
     BACKEND_CONNECTS = Counter "backend_connects_total", "Connection attempts to a backend's servers.";
     BACKEND_CONNECT_DURATION = Histogram "backend_connect_duration_seconds", "Time to a connection with a backend.";
     WORKER_BUSY = Counter "worker_busy_seconds_total", "CPU time of a worker's thread.";
+    CRYPTO_BATCHES = Counter "crypto_batches_total", "Batches of handshakes' cryptography; aws_lc_rs computes one operation at a time.";
+    CRYPTO_OPERATIONS = Counter "crypto_operations_total", "Operations of handshakes' cryptography; divided by the batches, how full these were.";
+    CRYPTO_QUEUE_DURATION = Histogram "crypto_queue_duration_seconds", "How long operations waited for others to share a batch with; those that didn't wait aren't counted.";
+    CRYPTO_ENGINE_IN_USE = Gauge "crypto_engine_in_use", "1 for the engine that batches go to, 0 for the other.";
+    CRYPTO_ENGINE_SWITCHED_OFF = Counter "crypto_engine_switched_off_total", "Times that crypto_mb was given up after a wrong result: once at most, until the next start.";
     ACCEPT_ERRORS = Counter "accept_errors_total", "Failed accepts: the peer's fault, out of descriptors or memory, or other.";
 }

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use countersign::{
     metrics::{
-        ALL, BackendMetrics, CacheMetrics, CrlMetrics, Kind, ListenerMetrics, MetricName, Metrics,
-        ProcessMetrics, WorkerMetrics,
+        ALL, BackendMetrics, CacheMetrics, CrlMetrics, CryptoMetrics, Kind, ListenerMetrics,
+        MetricName, Metrics, ProcessMetrics, WorkerMetrics,
     },
     trust::Refusal,
 };
@@ -39,6 +39,7 @@ pub(crate) fn rendered() -> String {
         WorkerMetrics::new(&metrics, 0),
         CrlMetrics::new(&metrics, "any"),
         CacheMetrics::new(&metrics),
+        CryptoMetrics::new(&metrics),
     );
     metrics.register_expiry("any", 0.0);
     metrics.register_trust_expiry("any", 0.0);

@@ -1,8 +1,10 @@
 //! Batches as they fill, run and are given up, with a library that computes nothing but X25519.
 
+mod handshakes;
+
 use std::{
     pin::Pin,
-    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     thread,
 };
 
@@ -21,9 +23,11 @@ use super::{
 
 /// X25519 by aws-lc-rs in the form of a library, which counts its calls and their lanes.
 #[derive(Default)]
-struct Plain {
+pub(crate) struct Plain {
     calls: AtomicUsize,
     lanes: AtomicUsize,
+    /// Panics from now on.
+    pub(crate) broken: AtomicBool,
 }
 
 impl Primitives for Arc<Plain> {
@@ -39,6 +43,7 @@ impl Primitives for Arc<Plain> {
     }
 
     fn x25519(&self, lanes: &mut [AgreeLane<'_>]) -> Status {
+        assert!(!self.broken.load(Relaxed), "in a batch");
         self.calls.fetch_add(1, Relaxed);
         self.lanes.fetch_add(lanes.len(), Relaxed);
         for lane in lanes {
@@ -70,9 +75,12 @@ impl Primitives for Arc<Plain> {
     }
 }
 
-fn installed() -> Arc<Plain> {
+/// Makes one that of this thread, for agreements and key pairs; all else waits in the lanes too,
+/// and is aws-lc-rs' then.
+pub(crate) fn installed() -> Arc<Plain> {
     let plain = Arc::new(Plain::default());
-    install(Arc::new(Engine::with(Box::new(plain.clone()), Thresholds::ALWAYS)));
+    let thresholds = Thresholds { agree: 1, key_pairs_ahead: true, ..Thresholds::NEVER };
+    install(Arc::new(Engine::with(Box::new(plain.clone()), thresholds)));
     plain
 }
 
@@ -171,4 +179,24 @@ fn a_lone_handshake_does_not_wait_for_company() {
     let _two = Handshake::begin();
     install(Arc::new(Engine::scalar()));
     assert!(!one.may_wait());
+}
+
+#[test]
+fn a_panic_in_a_batch_fails_its_operations_alone() {
+    let plain = installed();
+    let call = || {
+        let (ours, peer) = (key_pair().unwrap(), scalar::key_pair().unwrap());
+        agree(Agreement { ours, peer: *peer.public() }).is_err()
+    };
+    let mut runs: Vec<_> = (0..LANES).map(|_| run(call).ok().expect("a stack")).collect();
+    assert!(runs.iter_mut().all(|run| poll(run).is_pending()));
+    plain.broken.store(true, Relaxed);
+    run_full();
+    plain.broken.store(false, Relaxed);
+    assert!(runs.iter_mut().all(|run| matches!(poll(run), Poll::Ready(Ok(true)))));
+    let mut next = agreement();
+    assert!(poll(&mut next).is_pending());
+    worker().run(Kind::Agree);
+    assert!(matches!(poll(&mut next), Poll::Ready(Ok(true))));
+    assert_eq!((running(), waiting()), (0, 0));
 }
