@@ -10,8 +10,10 @@ use std::{fs, hint::black_box, sync::Arc, time::Duration};
 
 use countersign::{
     config::Config,
-    handshake::{self, server_config, ticket_encryption},
+    handshake::{self, server_config},
+    metrics::{CacheMetrics, Metrics},
     pki::{Authority, Identity, KeyType, Spec, Validity},
+    resumption::SessionStore,
     revocation::Stores,
     trust::Policy,
 };
@@ -78,14 +80,11 @@ backend = "app"
         let listener = &config.listeners[0];
         let stores = Stores::off(config.trust.keys());
         let policy = Arc::new(Policy::new(listener.client_auth, &listener.peers, &stores).unwrap());
-        let server = server_config(
-            listener,
-            &policy,
-            None,
-            &ticket_encryption().unwrap(),
-            config.limits.max_session_age,
-        )
-        .unwrap();
+        let metrics = CacheMetrics::new(&Metrics::new().unwrap());
+        let sessions = SessionStore::new(&config.resumption, &metrics).unwrap();
+        let server =
+            server_config(listener, &policy, None, &sessions, config.limits.max_session_age)
+                .unwrap();
         Self { ca, client, server }
     }
 

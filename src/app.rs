@@ -17,7 +17,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use rustls::server::ProducesTickets;
+use rustls_pki_types::UnixTime;
 use sd_notify::NotifyState;
 
 pub use start::StartError;
@@ -27,15 +27,19 @@ use crate::{
     config::{Config, Disk},
     crls::Crls,
     generation::Generation,
-    metrics::ReloadResult,
+    metrics::{CacheMetrics, ReloadResult},
     process::Process,
     quota::Usage,
+    resumption::SessionStore,
     worker::{Command, Handle, Serves},
 };
 use signals::Signal;
 
 /// How often latencies are folded into their buckets.
 const UPKEEP: Duration = Duration::from_secs(5);
+
+/// How often some of the sessions that are over are dropped.
+const TIDYING: Duration = Duration::from_secs(1);
 
 /// How soon it is noticed that a worker is gone.
 const WATCH: Duration = Duration::from_secs(1);
@@ -48,7 +52,8 @@ pub struct App {
     path: PathBuf,
     snapshot: Arc<Snapshot>,
     process: Arc<Process>,
-    tickets: Arc<dyn ProducesTickets>,
+    sessions: SessionStore,
+    cache_metrics: CacheMetrics,
     usage: Arc<Usage>,
     _self_test: Option<selftest::Running>,
     generation: Arc<Generation>,
@@ -104,6 +109,7 @@ impl App {
     /// with whatever killed it: the process ends, so that the service manager starts it anew.
     fn serve(&mut self) -> Result<(), StartError> {
         let mut upkeep = Instant::now() + UPKEEP;
+        let mut tidying = Instant::now();
         loop {
             match self.signals.recv_timeout(WATCH) {
                 Ok(Signal::Reload) => {
@@ -120,6 +126,10 @@ impl App {
             }
             if let Some(worker) = self.workers.iter().find(|worker| worker.has_ended()) {
                 return Err(StartError::WorkerLost { cpu: worker.cpu });
+            }
+            if Instant::now() >= tidying {
+                self.sessions.tidy(UnixTime::now().as_secs(), &self.cache_metrics);
+                tidying = Instant::now() + TIDYING;
             }
             if Instant::now() >= upkeep {
                 self.snapshot.metrics.run_upkeep();

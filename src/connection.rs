@@ -5,12 +5,12 @@ use std::{net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 use rustls_pki_types::CertificateDer;
 
 use crate::{
+    admission::{Admission, ConnectionPlace},
     config::ProxyProtocol,
     generation::Service,
     handshake::{self, Agreed, Established, Failure},
     journal::Journal,
     metrics::{CloseCause, HandshakeKind, HandshakeResult},
-    process::Admission,
     proxy::{ClientCertificate, Endpoints, Header, Tls},
     quota::Share,
     record::RecordLayer,
@@ -64,7 +64,8 @@ impl Ended {
 struct Story {
     service: Arc<Service>,
     journal: Journal,
-    admission: Admission,
+    /// Among all connections.
+    _place: ConnectionPlace,
     /// Of its peer set's quota; an anonymous client has none.
     share: Option<Share>,
     /// Our own fault, until another cause is known: a task that panics is counted too.
@@ -72,13 +73,14 @@ struct Story {
 }
 
 impl Story {
-    fn new(service: Arc<Service>, journal: Journal, admission: Admission) -> Self {
-        Self { service, journal, admission, share: None, cause: CloseCause::Internal }
+    fn new(service: Arc<Service>, journal: Journal, place: ConnectionPlace) -> Self {
+        Self { service, journal, _place: place, share: None, cause: CloseCause::Internal }
     }
 
     fn end(mut self, outcome: &Outcome) {
         self.cause = outcome.cause;
-        if self.service.log_connections {
+        // Where many are turned away, a line for each would be the dearest part of it.
+        if self.service.log_connections && outcome.cause != CloseCause::Shed {
             self.journal.write(outcome);
         }
     }
@@ -103,13 +105,14 @@ async fn open(
     admission: Admission,
 ) -> Result<Box<Open>, Box<Ended>> {
     let Accepted { socket: client, peer } = accepted;
+    let Admission { connection: place, handshake } = admission;
     let registration =
         worker
             .sessions
             .open(client.clone(), service.limits, &service.config.name, || service.terms());
     let journal = Journal::open(worker.next_connection_id(), peer, service.config.clone());
     service.metrics.opened();
-    let mut story = Story::new(service, journal, admission);
+    let mut story = Story::new(service, journal, place);
     let service = story.service.clone();
     let confirm = |permit| {
         registration.admit(&service.policy, permit).map_err(|why| match why {
@@ -118,8 +121,9 @@ async fn open(
         })
     };
     let shadow = service.shadow.as_deref();
-    let shaken = handshake::perform(&client, &service.tls, &service.policy, shadow, confirm).await;
-    story.admission.handshake_ended();
+    let (tls, policy) = (&service.tls, &service.policy);
+    let shaken = handshake::perform(&client, &handshake, tls, policy, shadow, confirm).await;
+    drop(handshake);
     let verification = match &shaken {
         Ok(established) => established.verification,
         Err(failure) => failure.facts.verification,
@@ -130,12 +134,21 @@ async fn open(
     let share = |established| take_share(&mut story, &client, &registration, established);
     match shaken.and_then(share) {
         Ok(established) => {
+            if established.permit.peer().is_some() {
+                worker.process.budgets.remember(peer.ip());
+            }
             count_success(&service, &established, story.journal.elapsed());
             connect(worker, story, client, peer, established, registration).await
         }
         Err(failure) => {
+            if let Some(limit) = failure.shed {
+                worker.process.budgets.tell(limit);
+            }
             let cause = count_failure(&service, failure, &registration, &mut story.journal);
-            relay::linger(&client, &worker.pool, &registration).await;
+            // Nothing was said that our close could reset away.
+            if cause != CloseCause::Shed {
+                relay::linger(&client, &worker.pool, &registration).await;
+            }
             Err(Box::new(Ended { story, outcome: nothing_relayed(cause, None) }))
         }
     }
@@ -246,6 +259,7 @@ fn count_failure(
         Some(cause @ (CloseCause::Drained | CloseCause::ListenerRemoved)) => {
             (HandshakeResult::Shutdown, cause)
         }
+        _ if failure.result == HandshakeResult::Shed => (failure.result, CloseCause::Shed),
         _ if failure.result == HandshakeResult::Refused => (failure.result, CloseCause::Refused),
         _ => (failure.result, CloseCause::HandshakeFailed),
     };

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use rustls::{ServerConfig, server::ProducesTickets};
+use rustls::ServerConfig;
 use rustls_pki_types::UnixTime;
 
 use crate::{
@@ -17,6 +17,7 @@ use crate::{
     handshake,
     metrics::{BackendMetrics, ListenerMetrics, Metrics},
     quota::{Quotas, Usage},
+    resumption::SessionStore,
     revocation::Stores,
     sessions::{SessionLimits, Terms},
     shadow::{Candidate, Shadow},
@@ -111,8 +112,8 @@ pub enum GenerationError {
 }
 
 impl Generation {
-    /// Makes everything that `config` names, and nothing that is visible outside yet. Its CRLs
-    /// begin with what is known `before`; what is odd about them is added to the warnings.
+    /// Makes everything that `config` names, and nothing that is visible outside yet; its sessions
+    /// are kept in `sessions`. Its CRLs begin with what is known `before`; what is odd about them is added to the warnings.
     ///
     /// # Errors
     /// The first listener that can't be served.
@@ -120,7 +121,7 @@ impl Generation {
         number: u64,
         mut config: Config,
         metrics: &Metrics,
-        tickets: &Arc<dyn ProducesTickets>,
+        sessions: &SessionStore,
         usage: &Arc<Usage>,
         before: crls::Before<'_>,
     ) -> Result<Self, GenerationError> {
@@ -171,7 +172,7 @@ impl Generation {
             let shadow = shadow.transpose()?.map(Arc::new);
             let session_age = config.limits.max_session_age;
             let tls =
-                handshake::server_config(listener, &policy, shadow.as_ref(), tickets, session_age)
+                handshake::server_config(listener, &policy, shadow.as_ref(), sessions, session_age)
                     .map_err(|error| GenerationError::Tls {
                         listener: listener.name.clone(),
                         error,
@@ -249,6 +250,7 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
+    use crate::metrics::CacheMetrics;
     use crate::pki::{Authority, CrlSpec, Spec, Validity};
 
     const VALIDITY: Duration = Duration::from_secs(3600);
@@ -283,9 +285,9 @@ mod tests {
         fs::write(&file, text).unwrap();
         let config = Config::load(&file).unwrap();
         let (metrics, usage) = (Metrics::new().unwrap(), Usage::new());
-        let tickets = handshake::ticket_encryption().unwrap();
+        let sessions = SessionStore::new(&config.resumption, &CacheMetrics::new(&metrics)).unwrap();
         let before = crls::Before { stores: old.map(|old| &old.stores), copies: None };
-        Generation::new(1, config, &metrics, &tickets, &usage, before).unwrap()
+        Generation::new(1, config, &metrics, &sessions, &usage, before).unwrap()
     }
 
     /// Whether the candidate's profile, whose CA is that of the file, shares the serving one's

@@ -6,14 +6,15 @@
 //! which holds the order of life: load a [`config::Config`], probe, bind, spawn, serve, reload,
 //! drain. What a configuration becomes is a [`generation`]. Each [`worker`] is one pinned thread
 //! with one io_uring (behind [`ring`], the only module that names it) and its own listening
-//! sockets ([`listener`]). A [`connection`] is the story of one client: [`handshake`] with
-//! rustls, the pure decision of [`trust`] about who it is (with the CRLs of [`revocation`]; and,
-//! in its [`shadow`], what another configuration would say), a dial of its [`backend`] (which
-//! takes the [`trust::Permit`]), and the [`relay`], whose bytes pass through our own [`record`]
-//! layer. [`quota`] holds each peer set to its limits, and [`sessions`] knows every live
-//! connection and ends those whose time is up. [`crls`] fetches and watches what is revoked, and
-//! [`crypto`] computes several operations of handshakes at a time.
-//! [`metrics`], the [`journal`] and [`admin`] tell the operator what happened.
+//! sockets ([`listener`]); [`admission`] says whom there is room for. A [`connection`] is the story
+//! of one client: [`handshake`] with rustls, which takes up the sessions that [`resumption`] keeps;
+//! the pure decision of [`trust`] about who it is (with the CRLs of [`revocation`]; and, in its
+//! [`shadow`], what another configuration would say), a dial of its [`backend`] (which takes the
+//! [`trust::Permit`]), and the [`relay`], whose bytes pass through our own [`record`] layer.
+//! [`quota`] holds each peer set to its limits, and [`sessions`] knows every live connection and
+//! ends those whose time is up. [`crls`] fetches and watches what is revoked, and [`crypto`]
+//! computes several operations of handshakes at a time. [`metrics`], the [`journal`] and [`admin`]
+//! tell the operator what happened.
 //!
 //! Imports point one way along this list; the stages (handshake, trust, backend, relay) never
 //! import each other's insides, values pass through [`connection`].
@@ -22,6 +23,7 @@
 //! [`demo`] and [`load`] are for trying and for measuring; [`pki`] makes their certificates.
 
 pub mod admin;
+pub mod admission;
 pub mod app;
 pub mod backend;
 pub mod cli;
@@ -45,6 +47,7 @@ pub mod proxy;
 pub mod quota;
 pub mod record;
 pub mod relay;
+pub mod resumption;
 pub mod revocation;
 pub mod ring;
 pub mod sessions;

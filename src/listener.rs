@@ -23,6 +23,11 @@ use crate::{
 /// (`net.core.somaxconn` may lower it).
 const BACKLOG: i32 = 4096;
 
+/// Connections that are accepted at once, where many come. The ring hands over one for each of its
+/// passes, of which there are fewer the more there is to compute: whoever isn't accepted can't be
+/// turned away, and keeps those out that there is room for.
+const ACCEPTS_A_PASS: usize = 8;
+
 /// The first pause after running out of descriptors or memory; it doubles up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 
@@ -95,6 +100,11 @@ async fn accept_all(worker: Rc<Worker>, socket: Rc<Socket>, service: Rc<RefCell<
             Ok(accepted) => {
                 pause = FIRST_PAUSE;
                 begin(&worker, &service, accepted);
+                if worker.door.is_crowded() {
+                    for accepted in socket.accept_more(ACCEPTS_A_PASS - 1) {
+                        begin(&worker, &service, accepted);
+                    }
+                }
                 continue;
             }
             Err(error) => error,
@@ -131,7 +141,7 @@ async fn accept_all(worker: Rc<Worker>, socket: Rc<Socket>, service: Rc<RefCell<
 
 fn begin(worker: &Rc<Worker>, service: &RefCell<Arc<Service>>, accepted: Accepted) {
     // Without admission the connection closes here, before anything was spent on it.
-    if let Some(admission) = worker.process.admit() {
+    if let Some(admission) = worker.door.admit(&accepted.socket, accepted.peer.ip()) {
         let service = service.borrow().clone();
         ring::spawn(connection::serve(worker.clone(), service, accepted, admission));
     }

@@ -13,6 +13,7 @@ use std::{
 use tokio::{sync::mpsc as commands, time::MissedTickBehavior};
 
 use crate::{
+    admission::Door,
     crypto::{Engine, lanes},
     generation::{Generation, Service},
     handshake,
@@ -61,6 +62,8 @@ pub struct Worker {
     pub sessions: Rc<Sessions>,
     /// Its buffers.
     pub pool: Rc<Pool>,
+    /// Where its connections come in.
+    pub door: Rc<Door>,
     cpu: usize,
     next_id: Cell<u64>,
     /// Listening sockets that may still hand over connections.
@@ -133,6 +136,7 @@ pub fn spawn(
                 ring::spawn(handshake::serve_lanes());
             }
             let worker = Rc::new(Worker {
+                door: Door::new(process.budgets.clone()),
                 process,
                 sessions: Sessions::new(),
                 pool: Pool::new(PoolLimits::default()),

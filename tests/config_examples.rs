@@ -111,6 +111,7 @@ fn the_documentation_has_every_key_and_no_other() {
         "admin",
         "log",
         "limits",
+        "resumption",
         "revocation",
         "trust.x",
         "peers.x",

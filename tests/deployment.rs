@@ -12,5 +12,7 @@ mod tool;
 mod documented;
 #[path = "deployment/monitoring.rs"]
 mod monitoring;
+#[path = "deployment/published.rs"]
+mod published;
 #[path = "deployment/service.rs"]
 mod service;

@@ -18,7 +18,9 @@ use std::{
 
 use countersign::{
     crypto::{Choice, Engine, coroutine, lanes},
-    handshake::{in_memory, server_config, ticket_encryption},
+    handshake::{in_memory, server_config},
+    metrics::{CacheMetrics, Metrics},
+    resumption::SessionStore,
     revocation::Stores,
     trust::Policy,
 };
@@ -182,8 +184,10 @@ fn a_handshake_takes_less_than_a_quarter_of_its_stack() {
             let stores = Stores::off(config.trust.keys());
             let policy = Policy::new(served.client_auth, &served.peers, &stores).unwrap();
             let (policy, age) = (Arc::new(policy), config.limits.max_session_age);
-            let tickets = ticket_encryption().unwrap();
-            let server = server_config(served, &policy, None, &tickets, age).unwrap();
+            let kept = CacheMetrics::new(&Metrics::new().unwrap());
+            let kept =
+                SessionStore::new(&countersign::config::Resumption::default(), &kept).unwrap();
+            let server = server_config(served, &policy, None, &kept, age).unwrap();
             let client =
                 only(version, client_config(&pki, Some(&pki.client_with_intermediate())), &pki);
             let call = move || {

@@ -186,6 +186,16 @@ fn requests_are_as_many_bytes_as_the_server_saw() {
 }
 
 #[test]
+fn the_generator_says_what_it_took_itself_for_an_operation() {
+    let bed = Bed::start();
+    let report = bed.run("--mode full --count 20 --connections 2 --ramp 0s");
+    let own_us = report.generator_cpu_us_per_operation.unwrap();
+    assert!(own_us > 0.0);
+    assert_eq!(report.completed_in_window, 20);
+    assert!((own_us * 20.0 - report.generator_cpu_s * 1e6).abs() < 1.0);
+}
+
+#[test]
 fn requests_larger_than_a_record_come_back_whole() {
     let bed = Bed::start();
     let report = bed.run("--mode request --size 200KiB --count 6 --connections 2 --ramp 0s");

@@ -7,7 +7,6 @@ mod support;
 use std::{
     io::{Read, Write},
     net::TcpStream,
-    path::PathBuf,
     sync::Arc,
     time::Duration,
 };
@@ -18,144 +17,120 @@ use countersign::{
 };
 use rustls::{ClientConfig, ClientConnection};
 use support::{
-    Backend, Config, Files, Finished, Listener, Pki, Recorder, SClient, Server, TlsClient,
-    client_config, client_config_of,
+    Backend, Config, KEPT, Listener, Pki, Recorder, Returning as Client, SClient, Server, TICKETS,
+    TlsClient, VERSIONS, client_config, client_config_of, was_resumed,
 };
 use time::OffsetDateTime;
-
-const VERSIONS: [(&str, &str); 2] = [("-tls1_3", "1.3"), ("-tls1_2", "1.2")];
-
-/// A client that keeps its session in a file.
-struct Client<'a> {
-    pki: &'a Pki,
-    files: Files,
-    session: PathBuf,
-}
-
-impl<'a> Client<'a> {
-    fn new(pki: &'a Pki) -> Self {
-        Self { pki, files: pki.client(), session: pki.file("session.pem") }
-    }
-
-    fn to(&self, address: std::net::SocketAddr, option: &str) -> SClient {
-        SClient::new(self.pki, address).certificate(&self.files).arg(option)
-    }
-
-    /// A full handshake, whose session is kept.
-    fn begin(&self, address: std::net::SocketAddr, option: &str) -> Finished {
-        let run = self.to(address, option).arg("-sess_out").arg(&self.session).echo().succeeded();
-        assert!(run.stdout.contains("New, TLSv1."), "{run:?}");
-        run
-    }
-
-    /// Offers the session that was kept.
-    fn offer(&self, address: std::net::SocketAddr, option: &str) -> SClient {
-        self.to(address, option).arg("-sess_in").arg(&self.session)
-    }
-}
-
-fn was_resumed(run: &Finished) -> bool {
-    let resumed = run.stdout.contains("Reused, TLSv1.");
-    assert!(resumed || run.stdout.contains("New, TLSv1."), "{run:?}");
-    resumed
-}
 
 /// The second connection resumes the first one's session: the log and the metrics say so, and the
 /// backend learns who it is, and that the certificate was shown earlier.
 #[test]
 fn a_session_is_resumed_and_the_backend_still_learns_who_it_is() {
-    let pki = Pki::new();
-    let recorder = Recorder::new();
-    let listener = Listener::new("main", "app", &[&pki.server()]);
-    let config = Config::new(&pki).backend_v2("app", recorder.addr()).listener(listener);
-    let server = Server::start(config);
-    let client = Client::new(&pki);
-    for (round, (option, version)) in VERSIONS.into_iter().enumerate() {
-        client.begin(server.addr(), option);
-        let run = client.offer(server.addr(), option).echo().succeeded();
-        assert!(was_resumed(&run), "{run:?}");
-        let line = server.wait_connection(2 * round + 2);
-        assert_eq!(line["kind"], "resumed", "{line}");
-        assert_eq!(line["version"], version, "{line}");
-        assert_eq!(line["name"], Pki::CLIENT, "{line}");
-        for shown in [ClientCertificate::Connection, ClientCertificate::Session] {
-            let header = recorder.next();
-            let (header, _) = proxy::parse(&header).unwrap().unwrap();
-            let tls = header.tls.unwrap();
-            assert_eq!(tls.client_certificate, shown);
-            assert!(tls.is_verified());
-            assert_eq!(tls.common_name, Some(Pki::CLIENT));
-            assert_eq!(tls.certificate, Some(client.files.der()));
+    for kept in KEPT {
+        let pki = Pki::new();
+        let recorder = Recorder::new();
+        let listener = Listener::new("main", "app", &[&pki.server()]);
+        let config =
+            Config::new(&pki).raw(kept).backend_v2("app", recorder.addr()).listener(listener);
+        let server = Server::start(config);
+        let client = Client::new(&pki);
+        for (round, (option, version)) in VERSIONS.into_iter().enumerate() {
+            client.begin(server.addr(), option);
+            let run = client.offer(server.addr(), option).echo().succeeded();
+            assert!(was_resumed(&run), "{run:?}");
+            let line = server.wait_connection(2 * round + 2);
+            assert_eq!(line["kind"], "resumed", "{line}");
+            assert_eq!(line["version"], version, "{line}");
+            assert_eq!(line["name"], Pki::CLIENT, "{line}");
+            for shown in [ClientCertificate::Connection, ClientCertificate::Session] {
+                let header = recorder.next();
+                let (header, _) = proxy::parse(&header).unwrap().unwrap();
+                let tls = header.tls.unwrap();
+                assert_eq!(tls.client_certificate, shown);
+                assert!(tls.is_verified());
+                assert_eq!(tls.common_name, Some(Pki::CLIENT));
+                assert_eq!(tls.certificate, Some(client.files.der()));
+            }
+            let resumed = [("result", "accepted"), ("kind", "resumed"), ("version", version)];
+            server.wait_metric("handshakes_total", &resumed, 1.0);
         }
-        let resumed = [("result", "accepted"), ("kind", "resumed"), ("version", version)];
-        server.wait_metric("handshakes_total", &resumed, 1.0);
+        server.wait_metric("resumption_total", &[("outcome", "resumed")], 2.0);
+        server.stop();
     }
-    server.wait_metric("resumption_total", &[("outcome", "resumed")], 2.0);
-    server.stop();
 }
 
 /// Two listeners with the same policy: a session of one gets a full handshake at the other.
 #[test]
 fn a_session_belongs_to_its_listener() {
-    let pki = Pki::new();
-    let backend = Backend::echo().addr();
-    let config =
-        Config::simple(&pki, backend).listener(Listener::new("other", "app", &[&pki.server()]));
-    let server = Server::start(config);
-    let client = Client::new(&pki);
-    for (option, version) in VERSIONS {
-        client.begin(server.addr_of("main"), option);
-        let run = client.offer(server.addr_of("other"), option).echo().succeeded();
-        assert!(!was_resumed(&run), "{version}: {run:?}");
+    for kept in KEPT {
+        let pki = Pki::new();
+        let backend = Backend::echo().addr();
+        let config = Config::simple(&pki, backend).raw(kept).listener(Listener::new(
+            "other",
+            "app",
+            &[&pki.server()],
+        ));
+        let server = Server::start(config);
+        let client = Client::new(&pki);
+        for (option, version) in VERSIONS {
+            client.begin(server.addr_of("main"), option);
+            let run = client.offer(server.addr_of("other"), option).echo().succeeded();
+            assert!(!was_resumed(&run), "{version}: {run:?}");
+        }
+        let other = [("listener", "other"), ("outcome", "vetoed")];
+        server.wait_metric("resumption_total", &other, 2.0);
+        server.stop();
     }
-    let other = [("listener", "other"), ("outcome", "vetoed")];
-    server.wait_metric("resumption_total", &other, 2.0);
-    server.stop();
 }
 
 /// A reload takes the client's name from the list: its session is worth nothing, and the full
 /// handshake that it gets instead is refused.
 #[test]
 fn a_session_does_not_outlive_the_permission_it_came_from() {
-    let pki = Pki::new();
-    let config = Config::simple(&pki, Backend::echo().addr());
-    let mut server = Server::start(config.clone());
-    let client = Client::new(&pki);
-    let mut expected = 0.0;
-    for (option, version) in VERSIONS {
-        client.begin(server.addr(), option);
-        server.reload(config.clone().peer_names(&[Pki::UNLISTED]));
-        let run = client.offer(server.addr(), option).end();
-        assert_eq!(run.alert(), Some(49), "{version}: {run:?}");
-        assert!(!run.stdout.contains("Reused, "), "{version}: {run:?}");
-        expected += 1.0;
-        server.wait_metric("resumption_total", &[("outcome", "vetoed")], expected);
-        server.wait_metric("refusals_total", &[("reason", "name_not_listed")], expected);
-        server.reload(config.clone());
+    for kept in KEPT {
+        let pki = Pki::new();
+        let config = Config::simple(&pki, Backend::echo().addr()).raw(kept);
+        let mut server = Server::start(config.clone());
+        let client = Client::new(&pki);
+        let mut expected = 0.0;
+        for (option, version) in VERSIONS {
+            client.begin(server.addr(), option);
+            server.reload(config.clone().peer_names(&[Pki::UNLISTED]));
+            let run = client.offer(server.addr(), option).end();
+            assert_eq!(run.alert(), Some(49), "{version}: {run:?}");
+            assert!(!run.stdout.contains("Reused, "), "{version}: {run:?}");
+            expected += 1.0;
+            server.wait_metric("resumption_total", &[("outcome", "vetoed")], expected);
+            server.wait_metric("refusals_total", &[("reason", "name_not_listed")], expected);
+            server.reload(config.clone());
+        }
+        server.stop();
     }
-    server.stop();
 }
 
 /// A reload blocks the client, which a wildcard lists: the same.
 #[test]
 fn a_session_ends_when_its_client_is_blocked() {
-    let pki = Pki::new();
-    let config = Config::simple(&pki, Backend::echo().addr()).peer_names(&["*.contoso.test"]);
-    let mut server = Server::start(config.clone());
-    let client = Client::new(&pki);
-    let mut expected = 0.0;
-    for (option, version) in VERSIONS {
-        client.begin(server.addr(), option);
-        server.reload(config.clone().blocked_names(&[Pki::CLIENT]));
-        let run = client.offer(server.addr(), option).end();
-        assert_eq!(run.alert(), Some(49), "{version}: {run:?}");
-        assert!(!run.stdout.contains("Reused, "), "{version}: {run:?}");
-        expected += 1.0;
-        server.wait_metric("resumption_total", &[("outcome", "vetoed")], expected);
-        server.wait_metric("refusals_total", &[("reason", "blocked")], expected);
-        server.reload(config.clone());
+    for kept in KEPT {
+        let pki = Pki::new();
+        let config =
+            Config::simple(&pki, Backend::echo().addr()).raw(kept).peer_names(&["*.contoso.test"]);
+        let mut server = Server::start(config.clone());
+        let client = Client::new(&pki);
+        let mut expected = 0.0;
+        for (option, version) in VERSIONS {
+            client.begin(server.addr(), option);
+            server.reload(config.clone().blocked_names(&[Pki::CLIENT]));
+            let run = client.offer(server.addr(), option).end();
+            assert_eq!(run.alert(), Some(49), "{version}: {run:?}");
+            assert!(!run.stdout.contains("Reused, "), "{version}: {run:?}");
+            expected += 1.0;
+            server.wait_metric("resumption_total", &[("outcome", "vetoed")], expected);
+            server.wait_metric("refusals_total", &[("reason", "blocked")], expected);
+            server.reload(config.clone());
+        }
+        server.stop();
     }
-    server.stop();
 }
 
 /// A CRL revokes the client's certificate while it is away. The ticket is good by itself, and it is
@@ -164,34 +139,38 @@ fn a_session_ends_when_its_client_is_blocked() {
 fn a_session_does_not_outlive_the_revocation_of_its_certificate() {
     const CERTIFICATE_REVOKED: u8 = 44;
     const DAY: Duration = Duration::from_secs(24 * 3600);
-    let pki = Pki::new();
-    let put_crl = |number, revoked: &[Vec<u8>]| {
-        let since = OffsetDateTime::now_utc() - Duration::from_secs(60);
-        let spec = revoked.iter().fold(CrlSpec::from_now(number, DAY), |spec, serial| {
-            spec.revoke(serial, since, Reason::KeyCompromise)
-        });
-        std::fs::write(pki.file("root.new"), pki.ca.crl(&spec).unwrap().der()).unwrap();
-        std::fs::rename(pki.file("root.new"), pki.file("root.crl")).unwrap();
-    };
-    put_crl(1, &[]);
-    let config = Config::simple(&pki, Backend::echo().addr()).revocation("crl = [\"root.crl\"]");
-    let server = Server::start(config);
-    let mut revoked = Vec::new();
-    for (number, (option, version)) in (2..).zip(VERSIONS) {
-        let client = Client::new(&pki);
-        client.begin(server.addr(), option);
-        let run = client.offer(server.addr(), option).echo().succeeded();
-        assert!(was_resumed(&run), "{version}: {run:?}");
-        revoked.push(client.files.identity.serial().to_vec());
-        put_crl(number, &revoked);
-        server.wait_metric("crl_entries", &[("profile", "contoso")], revoked.len() as f64);
-        let run = client.offer(server.addr(), option).end();
-        assert_eq!(run.alert(), Some(CERTIFICATE_REVOKED), "{version}: {run:?}");
-        server.wait_metric("refusals_total", &[("reason", "revoked")], revoked.len() as f64);
-        let refused = [("result", "refused"), ("kind", "resumed"), ("version", version)];
-        assert_eq!(server.metric("handshakes_total", &refused), 1.0);
+    for kept in KEPT {
+        let pki = Pki::new();
+        let put_crl = |number, revoked: &[Vec<u8>]| {
+            let since = OffsetDateTime::now_utc() - Duration::from_secs(60);
+            let spec = revoked.iter().fold(CrlSpec::from_now(number, DAY), |spec, serial| {
+                spec.revoke(serial, since, Reason::KeyCompromise)
+            });
+            std::fs::write(pki.file("root.new"), pki.ca.crl(&spec).unwrap().der()).unwrap();
+            std::fs::rename(pki.file("root.new"), pki.file("root.crl")).unwrap();
+        };
+        put_crl(1, &[]);
+        let config = Config::simple(&pki, Backend::echo().addr())
+            .raw(kept)
+            .revocation("crl = [\"root.crl\"]");
+        let server = Server::start(config);
+        let mut revoked = Vec::new();
+        for (number, (option, version)) in (2..).zip(VERSIONS) {
+            let client = Client::new(&pki);
+            client.begin(server.addr(), option);
+            let run = client.go_on(server.addr(), option);
+            assert!(was_resumed(&run), "{version}: {run:?}");
+            revoked.push(client.files.identity.serial().to_vec());
+            put_crl(number, &revoked);
+            server.wait_metric("crl_entries", &[("profile", "contoso")], revoked.len() as f64);
+            let run = client.offer(server.addr(), option).end();
+            assert_eq!(run.alert(), Some(CERTIFICATE_REVOKED), "{version}: {run:?}");
+            server.wait_metric("refusals_total", &[("reason", "revoked")], revoked.len() as f64);
+            let refused = [("result", "refused"), ("kind", "resumed"), ("version", version)];
+            assert_eq!(server.metric("handshakes_total", &refused), 1.0);
+        }
+        server.stop();
     }
-    server.stop();
 }
 
 /// A ticket is stateless, so the client that has its secret may use it again. Each time it is
@@ -200,7 +179,7 @@ fn a_session_does_not_outlive_the_revocation_of_its_certificate() {
 #[test]
 fn a_ticket_that_is_used_again_is_decided_about_again() {
     let pki = Pki::new();
-    let config = Config::simple(&pki, Backend::echo().addr());
+    let config = Config::simple(&pki, Backend::echo().addr()).raw(TICKETS);
     let mut server = Server::start(config.clone());
     let client = Client::new(&pki);
     for (round, (option, version)) in VERSIONS.into_iter().enumerate() {
@@ -225,7 +204,7 @@ fn a_ticket_that_is_used_again_is_decided_about_again() {
 #[test]
 fn a_recorded_resumption_is_worth_nothing_without_the_session_s_secret() {
     let pki = Pki::new();
-    let server = Server::start(Config::simple(&pki, Backend::echo().addr()));
+    let server = Server::start(Config::simple(&pki, Backend::echo().addr()).raw(TICKETS));
     for (round, version) in [&rustls::version::TLS13, &rustls::version::TLS12].iter().enumerate() {
         let config = Arc::new(client_config_of(&pki, Some(&pki.client()), &[version]));
         TlsClient::connect(server.addr(), config.clone()).unwrap().echo(b"takes the ticket");
@@ -261,38 +240,42 @@ fn a_recorded_resumption_is_worth_nothing_without_the_session_s_secret() {
 /// A reload that changes nothing keeps sessions alive.
 #[test]
 fn a_session_survives_a_reload_that_changes_nothing() {
-    let pki = Pki::new();
-    let config = Config::simple(&pki, Backend::echo().addr());
-    let mut server = Server::start(config.clone());
-    let client = Client::new(&pki);
-    for (option, version) in VERSIONS {
-        client.begin(server.addr(), option);
-        server.reload(config.clone());
-        let run = client.offer(server.addr(), option).echo().succeeded();
-        assert!(was_resumed(&run), "{version}: {run:?}");
+    for kept in KEPT {
+        let pki = Pki::new();
+        let config = Config::simple(&pki, Backend::echo().addr()).raw(kept);
+        let mut server = Server::start(config.clone());
+        let client = Client::new(&pki);
+        for (option, version) in VERSIONS {
+            client.begin(server.addr(), option);
+            server.reload(config.clone());
+            let run = client.offer(server.addr(), option).echo().succeeded();
+            assert!(was_resumed(&run), "{version}: {run:?}");
+        }
+        server.stop();
     }
-    server.stop();
 }
 
 /// A session that was agreed under one name isn't resumed under another (RFC 6066 §3).
 #[test]
 fn a_session_is_not_resumed_under_another_name() {
-    let pki = Pki::new();
-    let server = Server::start(Config::simple(&pki, Backend::echo().addr()));
-    let client = Client::new(&pki);
-    for (option, version) in VERSIONS {
-        client.begin(server.addr(), option);
-        let run = SClient::asking_for(&pki, server.addr(), Some("alt.contoso.test"))
-            .certificate(&client.files)
-            .args([option, "-sess_in"])
-            .arg(&client.session)
-            .echo()
-            .succeeded();
-        assert!(!was_resumed(&run), "{version}: {run:?}");
+    for kept in KEPT {
+        let pki = Pki::new();
+        let server = Server::start(Config::simple(&pki, Backend::echo().addr()).raw(kept));
+        let client = Client::new(&pki);
+        for (option, version) in VERSIONS {
+            client.begin(server.addr(), option);
+            let run = SClient::asking_for(&pki, server.addr(), Some("alt.contoso.test"))
+                .certificate(&client.files)
+                .args([option, "-sess_in"])
+                .arg(&client.session)
+                .echo()
+                .succeeded();
+            assert!(!was_resumed(&run), "{version}: {run:?}");
+        }
+        server.wait_metric("resumption_total", &[("outcome", "vetoed")], 2.0);
+        server.wait_metric("resumption_total", &[("outcome", "resumed")], 0.0);
+        server.stop();
     }
-    server.wait_metric("resumption_total", &[("outcome", "vetoed")], 2.0);
-    server.wait_metric("resumption_total", &[("outcome", "resumed")], 0.0);
-    server.stop();
 }
 
 /// Each ticket costs a round of cryptography and bytes: there is one.
@@ -308,42 +291,45 @@ fn one_handshake_gives_one_ticket() {
 /// A ticket of an earlier process is no error: the client gets a full handshake.
 #[test]
 fn a_ticket_of_an_earlier_process_leads_to_a_full_handshake() {
-    let pki = Pki::new();
-    let config = Config::simple(&pki, Backend::echo().addr());
-    let client = Client::new(&pki);
-    let server = Server::start(config.clone());
-    client.begin(server.addr(), "-tls1_3");
-    server.stop();
-    let server = Server::start(config);
-    let run = client.offer(server.addr(), "-tls1_3").echo().succeeded();
-    assert!(!was_resumed(&run), "{run:?}");
-    server.wait_metric("resumption_total", &[("outcome", "unknown")], 1.0);
-    server.stop();
+    for kept in KEPT {
+        let pki = Pki::new();
+        let config = Config::simple(&pki, Backend::echo().addr()).raw(kept);
+        let client = Client::new(&pki);
+        let server = Server::start(config.clone());
+        client.begin(server.addr(), "-tls1_3");
+        server.stop();
+        let server = Server::start(config);
+        let run = client.offer(server.addr(), "-tls1_3").echo().succeeded();
+        assert!(!was_resumed(&run), "{run:?}");
+        server.wait_metric("resumption_total", &[("outcome", "unknown")], 1.0);
+        server.stop();
+    }
 }
 
 /// The certificate expires while the client is away. Its session would be good for hours, but not
-/// without the certificate.
+/// without the certificate: a ticket is vetoed, and what is kept here isn't kept any longer.
 #[test]
 fn a_session_does_not_outlive_its_certificate() {
     const CERTIFICATE_EXPIRED: u8 = 45;
     let pki = Pki::new();
-    let server = Server::start(Config::simple(&pki, Backend::echo().addr()));
-    // Long enough for a handshake on a busy host.
-    let validity = Validity::from_now(Duration::from_secs(6));
-    let spec = Spec::new(Pki::CLIENT, validity).dns(Pki::CLIENT).client();
-    let client = Client { files: pki.issue(&pki.ca, "brief", &spec), ..Client::new(&pki) };
-    client.begin(server.addr(), "-tls1_3");
-    let run = client.offer(server.addr(), "-tls1_3").echo().succeeded();
-    assert!(was_resumed(&run), "{run:?}");
-    while OffsetDateTime::now_utc() <= validity.not_after + Duration::from_secs(1) {
-        std::thread::sleep(Duration::from_millis(100));
+    for (kept, outcome) in KEPT.into_iter().zip(["unknown", "vetoed"]) {
+        let server = Server::start(Config::simple(&pki, Backend::echo().addr()).raw(kept));
+        // Long enough for a handshake on a busy host.
+        let validity = Validity::from_now(Duration::from_secs(6));
+        let spec = Spec::new(Pki::CLIENT, validity).dns(Pki::CLIENT).client();
+        let client = Client { files: pki.issue(&pki.ca, "brief", &spec), ..Client::new(&pki) };
+        client.begin(server.addr(), "-tls1_3");
+        assert!(was_resumed(&client.go_on(server.addr(), "-tls1_3")));
+        while OffsetDateTime::now_utc() <= validity.not_after + Duration::from_secs(1) {
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        let run = client.offer(server.addr(), "-tls1_3").end();
+        assert_eq!(run.alert(), Some(CERTIFICATE_EXPIRED), "{run:?}");
+        assert!(!run.stdout.contains("Reused, "), "{run:?}");
+        server.wait_metric("resumption_total", &[("outcome", outcome)], 1.0);
+        server.wait_metric("refusals_total", &[("reason", "expired")], 1.0);
+        server.stop();
     }
-    let run = client.offer(server.addr(), "-tls1_3").end();
-    assert_eq!(run.alert(), Some(CERTIFICATE_EXPIRED), "{run:?}");
-    assert!(!run.stdout.contains("Reused, "), "{run:?}");
-    server.wait_metric("resumption_total", &[("outcome", "vetoed")], 1.0);
-    server.wait_metric("refusals_total", &[("reason", "expired")], 1.0);
-    server.stop();
 }
 
 /// A client sends certificates that nobody needs, more than a ClientHello could carry back in a

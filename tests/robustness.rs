@@ -188,7 +188,9 @@ fn descriptors_that_run_out_are_waited_for() {
 // next one is shed and counted; when they go, clients are served again.
 #[test]
 fn handshakes_above_the_limit_are_shed_until_others_end() {
-    let scene = Scene::with(&Backend::echo(), |config| config.limit("max_handshakes", "5"));
+    let scene = Scene::with(&Backend::echo(), |config| {
+        config.limit("max_handshakes", "5").limit("reserved_handshakes", "0")
+    });
     let silent: Vec<_> = (0..5).map(|_| TcpStream::connect(scene.server.addr()).unwrap()).collect();
     scene.server.wait_metric("handshakes_in_flight", &[], 5.0);
     let shed = TlsClient::connect(scene.server.addr(), scene.client.clone());

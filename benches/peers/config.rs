@@ -1,19 +1,36 @@
-//! Each server's configuration: mutual TLS on three ports, one worker on CPU 0, no log of
+//! Each server's configuration: mutual TLS on some ports, one worker on CPU 0, no log of
 //! connections, session tickets, no waiting for larger segments; all else as the server comes.
+
+use std::path::Path;
 
 use rustix::process::geteuid;
 
 use super::{
     Peer,
-    pki::{CLIENT_NAME, Pki},
+    pki::{CLIENT_NAME, Pki, ServerKey},
+    site::Behind,
 };
 
 /// One port of the server and the backend behind it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Route {
+    pub(crate) behind: Behind,
     pub(crate) name: &'static str,
     pub(crate) port: u16,
     pub(crate) backend_port: u16,
+    /// What the server's certificate is for.
+    pub(crate) key: ServerKey,
+}
+
+/// What a server is configured to do.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Setup<'a> {
+    pub(crate) pki: &'a Pki,
+    pub(crate) routes: &'a [Route],
+    /// Counts for countersign alone; the others have one.
+    pub(crate) workers: u16,
+    /// The library that countersign computes handshakes with; what it finds itself if `None`.
+    pub(crate) crypto_mb: Option<&'a Path>,
 }
 
 /// A configuration file; each is served by a process of its own.
@@ -24,16 +41,16 @@ pub(crate) struct ConfigFile {
 }
 
 impl Peer {
-    /// The files that it takes to serve all routes. `workers` counts for countersign alone.
-    pub(crate) fn configuration(
-        self,
-        pki: &Pki,
-        routes: &[Route],
-        workers: u16,
-    ) -> Vec<ConfigFile> {
+    /// The files that it takes to serve all routes.
+    pub(crate) fn configuration(self, setup: &Setup<'_>) -> Vec<ConfigFile> {
+        let &Setup { pki, routes, .. } = setup;
         let file = |name: &str, text| vec![ConfigFile { name: name.to_owned(), text }];
         match self {
-            Self::Countersign => file("countersign.toml", countersign(pki, routes, workers)),
+            Self::Countersign => {
+                let accel = setup.crypto_mb.map(|path| path.display().to_string());
+                file("countersign.toml", countersign(setup, accel.as_deref()))
+            }
+            Self::CountersignScalar => file("countersign.toml", countersign(setup, Some("off"))),
             Self::Nginx => file("nginx.conf", nginx(pki, routes, self.stream_module().as_deref())),
             Self::Haproxy => file("haproxy.cfg", haproxy(pki, routes)),
             Self::Stunnel => file("stunnel.conf", stunnel(pki, routes)),
@@ -57,7 +74,8 @@ impl Peer {
     }
 }
 
-fn countersign(pki: &Pki, routes: &[Route], workers: u16) -> String {
+fn countersign(setup: &Setup<'_>, crypto_mb: Option<&str>) -> String {
+    let &Setup { pki, routes, workers, .. } = setup;
     let mut text = format!(
         r#"[workers]
 cpus = "0-{}"
@@ -79,7 +97,11 @@ names = ["{CLIENT_NAME}"]
         workers - 1,
         pki.ca
     );
-    for Route { name, port, backend_port } in routes {
+    if let Some(crypto_mb) = crypto_mb {
+        text += &format!("\n[accel]\ncrypto_mb = {crypto_mb:?}\n");
+    }
+    for Route { name, port, backend_port, key, .. } in routes {
+        let server = pki.server(*key);
         text += &format!(
             r#"
 [backends.{name}]
@@ -93,7 +115,7 @@ peers = ["clients"]
 certificates = [{{ chain = {:?}, key = {:?} }}]
 backend = "{name}"
 "#,
-            pki.server, pki.server_key
+            server.chain, server.key
         );
     }
     text
@@ -110,8 +132,6 @@ pid nginx.pid;
 error_log stderr crit;
 events {{ worker_connections 8192; }}
 stream {{
-    ssl_certificate {};
-    ssl_certificate_key {};
     ssl_client_certificate {};
     ssl_verify_client on;
     ssl_protocols TLSv1.2 TLSv1.3;
@@ -119,16 +139,19 @@ stream {{
     ssl_session_cache shared:sessions:16m;
     tcp_nodelay on;
 ",
-        pki.server.display(),
-        pki.server_key.display(),
         pki.ca.display(),
     );
-    for Route { port, backend_port, .. } in routes {
+    for Route { port, backend_port, key, .. } in routes {
+        let server = pki.server(*key);
         text += &format!(
             "    server {{
         listen 127.0.0.1:{port} ssl backlog=4096;
+        ssl_certificate {};
+        ssl_certificate_key {};
         proxy_pass 127.0.0.1:{backend_port};
-    }}\n"
+    }}\n",
+            server.chain.display(),
+            server.key.display(),
         );
     }
     text + "}\n"
@@ -149,14 +172,14 @@ defaults
     timeout server 60s
 "
     .to_owned();
-    for Route { name, port, backend_port } in routes {
+    for Route { name, port, backend_port, key, .. } in routes {
         text += &format!(
             "
 listen {name}
     bind 127.0.0.1:{port} backlog 4096 ssl crt {} ca-file {} verify required
     server backend 127.0.0.1:{backend_port}
 ",
-            pki.server_with_key.display(),
+            pki.server(*key).both.display(),
             pki.ca.display()
         );
     }
@@ -171,7 +194,7 @@ socket = l:TCP_NODELAY=1
 socket = r:TCP_NODELAY=1
 "
     .to_owned();
-    for Route { name, port, backend_port } in routes {
+    for Route { name, port, backend_port, key, .. } in routes {
         text += &format!(
             "
 [{name}]
@@ -182,14 +205,14 @@ CAfile = {}
 verifyChain = yes
 requireCert = yes
 ",
-            pki.server_with_key.display(),
+            pki.server(*key).both.display(),
             pki.ca.display()
         );
     }
     text
 }
 
-fn hitch(pki: &Pki, Route { port, backend_port, .. }: &Route) -> String {
+fn hitch(pki: &Pki, Route { port, backend_port, key, .. }: &Route) -> String {
     // It refuses to have workers that run as root.
     let user = if geteuid().is_root() { "user = \"nobody\"\n" } else { "" };
     format!(
@@ -204,7 +227,8 @@ backlog = 4096
 daemon = off
 ocsp-dir = \"\"
 ",
-        pki.server_with_key, pki.ca
+        pki.server(*key).both,
+        pki.ca
     )
 }
 

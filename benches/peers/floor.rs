@@ -14,8 +14,9 @@ const PAUSE: Duration = Duration::from_millis(1);
 /// Serves the routes of a file, `LISTEN BACKEND` a line, until the process is ended.
 pub(crate) fn serve(routes: &Path) -> io::Result<()> {
     let routes = fs::read_to_string(routes)?;
-    let routes = routes.lines().map(route).collect::<io::Result<Vec<_>>>()?;
     ring::run(async {
+        // Who listens can serve: not before there is a ring.
+        let routes = routes.lines().map(route).collect::<io::Result<Vec<_>>>()?;
         let pool = Pool::new(PoolLimits::default());
         for (listener, backend) in routes {
             ring::spawn(accept_all(listener, backend, pool.clone()));

@@ -2,11 +2,13 @@
 
 pub(crate) mod config;
 pub(crate) mod floor;
+pub(crate) mod handshakes;
 pub(crate) mod pki;
 pub(crate) mod plots;
 pub(crate) mod results;
 pub(crate) mod rows;
 pub(crate) mod site;
+pub(crate) mod tables;
 pub(crate) mod throughput;
 
 // The record layer's tests know how to connect it to rustls.
@@ -26,12 +28,15 @@ use std::{
 
 use clap::ValueEnum;
 use countersign::load::LoadError;
+use rows::Table;
 
 /// A server under test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub(crate) enum Peer {
     /// The release build of this crate, or `COUNTERSIGN_BIN`.
     Countersign,
+    /// The same, computing each handshake for itself.
+    CountersignScalar,
     /// nginx with its stream module.
     Nginx,
     /// HAProxy in TCP mode.
@@ -51,18 +56,20 @@ pub(crate) enum BenchError {
     NothingToMeasure,
     #[error("{what}: {source}")]
     Io { what: String, source: io::Error },
-    #[error("{peer} didn't start: {reason}\n{log}")]
-    NotStarted { peer: Peer, reason: String, log: String },
+    #[error("rows of two tables can't be measured in one run: --handshakes has rows of its own")]
+    Rows,
+    #[error("{peer} didn't start: {reason}; {state}")]
+    NotStarted { peer: Peer, reason: String, state: String },
     #[error("can't make certificates: {0}")]
     Pki(#[from] rcgen::Error),
     #[error(transparent)]
     Load(#[from] LoadError),
     #[error("{row}: {failed} of {attempts} operations failed, so the numbers mean nothing: {why}")]
-    Failed { row: &'static str, failed: u64, attempts: u64, why: String },
+    Failed { row: String, failed: u64, attempts: u64, why: String },
     #[error("{row}: {why}")]
-    OtherWork { row: &'static str, why: String },
+    OtherWork { row: String, why: String },
     #[error("{0}: the run measured nothing")]
-    Empty(&'static str),
+    Empty(String),
     #[error("can't draw {file}: {reason}")]
     Plot { file: PathBuf, reason: String },
 }
@@ -85,13 +92,22 @@ impl BenchError {
 }
 
 impl Peer {
-    const ALL: [Self; 6] =
-        [Self::Countersign, Self::Nginx, Self::Haproxy, Self::Stunnel, Self::Hitch, Self::Floor];
+    const ALL: [Self; 7] = [
+        Self::Countersign,
+        Self::CountersignScalar,
+        Self::Nginx,
+        Self::Haproxy,
+        Self::Stunnel,
+        Self::Hitch,
+        Self::Floor,
+    ];
 
-    /// Those whose program is there; says on standard error which are not.
-    pub(crate) fn installed() -> Vec<Self> {
+    /// Those of a table whose program is there; says on standard error which are not.
+    pub(crate) fn installed(table: Table) -> Vec<Self> {
+        // How handshakes are computed shows in the table of handshakes.
+        let wanted = |peer: &Self| *peer != Self::CountersignScalar || table == Table::Handshakes;
         let (there, missing): (Vec<_>, Vec<_>) =
-            Self::ALL.into_iter().partition(|peer| peer.program().is_file());
+            Self::ALL.into_iter().filter(wanted).partition(|peer| peer.program().is_file());
         for peer in missing {
             let program = peer.program();
             let variable = peer.variable();
@@ -103,6 +119,7 @@ impl Peer {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Countersign => "countersign",
+            Self::CountersignScalar => "countersign-scalar",
             Self::Nginx => "nginx",
             Self::Haproxy => "haproxy",
             Self::Stunnel => "stunnel",
@@ -116,10 +133,20 @@ impl Peer {
         self != Self::Floor
     }
 
+    /// Whether it is what is compared with the others, in one form or another.
+    pub(crate) fn is_ours(self) -> bool {
+        matches!(self, Self::Countersign | Self::CountersignScalar)
+    }
+
+    /// Whether countersign is compared with it.
+    pub(crate) fn is_other_terminator(self) -> bool {
+        !self.is_ours() && self != Self::Floor
+    }
+
     /// The environment variable that names another program.
     fn variable(self) -> &'static str {
         match self {
-            Self::Countersign => "COUNTERSIGN_BIN",
+            Self::Countersign | Self::CountersignScalar => "COUNTERSIGN_BIN",
             Self::Nginx => "COUNTERSIGN_BENCH_NGINX",
             Self::Haproxy => "COUNTERSIGN_BENCH_HAPROXY",
             Self::Stunnel => "COUNTERSIGN_BENCH_STUNNEL",
@@ -131,7 +158,7 @@ impl Peer {
     pub(crate) fn program(self) -> PathBuf {
         std::env::var_os(self.variable()).map_or_else(
             || match self {
-                Self::Countersign => {
+                Self::Countersign | Self::CountersignScalar => {
                     Path::new(env!("CARGO_MANIFEST_DIR")).join("target/release/countersign")
                 }
                 Self::Nginx => "/usr/sbin/nginx".into(),
@@ -148,7 +175,9 @@ impl Peer {
     pub(crate) fn command(self, config: &Path) -> Command {
         let mut command = Command::new(self.program());
         match self {
-            Self::Countersign => command.arg("run").arg("--config").arg(config),
+            Self::Countersign | Self::CountersignScalar => {
+                command.arg("run").arg("--config").arg(config)
+            }
             Self::Nginx => command.arg("-e").arg("stderr").arg("-c").arg(config),
             Self::Haproxy => command.arg("-db").arg("-f").arg(config),
             Self::Stunnel => command.arg(config),
@@ -160,18 +189,34 @@ impl Peer {
 
     /// What it calls itself, with the TLS library where it names one.
     pub(crate) fn version(self) -> String {
+        if self == Self::Floor {
+            return "a plain TCP relay on the sockets and the ring of this countersign".to_owned();
+        }
         let text = self.about(&[match self {
-            Self::Countersign | Self::Floor => "--version",
             Self::Nginx | Self::Hitch => "-V",
             Self::Haproxy => "-vv",
             Self::Stunnel => "-version",
+            _ => "--version",
         }]);
-        let own = text.lines().find(|line| line.to_ascii_lowercase().starts_with(self.name()));
+        let name = if self.is_ours() { Self::Countersign.name() } else { self.name() };
+        let own = text.lines().find(|line| line.to_ascii_lowercase().starts_with(name));
         let library = text.lines().find(|line| {
             line.starts_with("built with")
                 || (line.starts_with("Running ") && line.contains("OpenSSL"))
         });
         [own.or(Some("unknown")), library].into_iter().flatten().collect::<Vec<_>>().join("; ")
+    }
+
+    /// What countersign's doctor says of crypto_mb, from that file or where it looks itself;
+    /// `None` if nothing.
+    pub(crate) fn engine(self, library: Option<&Path>) -> Option<String> {
+        let library = library.and_then(Path::to_str);
+        let arguments: Vec<_> =
+            ["doctor"].into_iter().chain(library.map(|_| "--crypto-mb")).chain(library).collect();
+        let text = self.about(&arguments);
+        let mut lines = text.lines().filter_map(|line| line.split_once(" crypto_mb "));
+        // The version, and behind more than one space what else there is to say; or why not.
+        lines.next()?.1.trim().split("  ").next().map(str::to_owned)
     }
 
     /// All that it prints when run with these arguments; nothing if it can't be run.

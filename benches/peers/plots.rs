@@ -11,8 +11,9 @@ use plotters::{
 
 use super::{
     BenchError, Peer,
-    results::{Results, Series, digits},
-    rows::{Line, QUANTILES, Row, rss_name},
+    handshakes::plain_line,
+    results::{Results, Series, Spread, digits},
+    rows::{Line, QUANTILES, Row, Table, rss_name},
     throughput::Throughput,
 };
 
@@ -30,7 +31,7 @@ const FONT: &str = "sans-serif";
 const BAR_PITCH: i32 = 24;
 const BAR_HEIGHT: i32 = 16;
 /// Room for the name of a peer.
-const NAME_WIDTH: i32 = 100;
+const NAME_WIDTH: i32 = 124;
 /// Room for a figure behind its bar.
 const FIGURE_WIDTH: i32 = 60;
 const TITLE_HEIGHT: i32 = 44;
@@ -47,7 +48,7 @@ pub(crate) fn draw(
 ) -> Result<Vec<PathBuf>, BenchError> {
     let mut files = Vec::new();
     let mut plot = |name: &str, height: u32, draw: &dyn Fn(&Area<'_>) -> Drawn| {
-        let file = folder.join(format!("{stem}-{name}.svg"));
+        let file = folder.join(format!("{stem}{name}.svg"));
         sheet(results, &file, height, draw)
             .map_err(|error| BenchError::Plot { file: file.clone(), reason: error.to_string() })?;
         files.push(file);
@@ -61,16 +62,19 @@ pub(crate) fn draw(
         .collect();
     if !bars.is_empty() {
         let panels = u32::try_from(bars.len().div_ceil(2)).unwrap_or(1);
-        plot("cpu", panels * panel_height(results), &|area| cpu(results, &bars, area))?;
+        // Where bars are all that there is, the file needs no name of its own.
+        let name =
+            if results.rows().iter().all(|row| row.is_of(Table::Handshakes)) { "" } else { "-cpu" };
+        plot(name, panels * panel_height(results), &|area| cpu(results, &bars, area))?;
     }
     if results.rows().contains(&Row::Idle) {
-        plot("memory", CHART_HEIGHT, &|area| memory(results, area))?;
+        plot("-memory", CHART_HEIGHT, &|area| memory(results, area))?;
     }
     if results.rows().contains(&Row::Beside) {
-        plot("latency", CHART_HEIGHT, &|area| latency(results, area))?;
+        plot("-latency", CHART_HEIGHT, &|area| latency(results, area))?;
     }
     if !results.throughput().is_empty() {
-        plot("throughput", CHART_HEIGHT, &|area| throughput(results, area))?;
+        plot("-throughput", CHART_HEIGHT, &|area| throughput(results, area))?;
     }
     Ok(files)
 }
@@ -94,6 +98,7 @@ fn text(size: u32) -> TextStyle<'static> {
 fn colour(peer: Peer) -> RGBColor {
     match peer {
         Peer::Countersign => RGBColor(0x00, 0x72, 0xb2),
+        Peer::CountersignScalar => RGBColor(0x56, 0xb4, 0xe9),
         Peer::Nginx => RGBColor(0x00, 0x9e, 0x73),
         Peer::Haproxy => RGBColor(0xe6, 0x9f, 0x00),
         Peer::Stunnel => RGBColor(0xcc, 0x79, 0xa7),
@@ -116,13 +121,16 @@ fn cpu(results: &Results, lines: &[Line], area: &Area<'_>) -> Drawn {
     Ok(())
 }
 
+/// A server's figure; of the floor that of as many plain connections, whatever they would be for.
+fn reference(results: &Results, line: &str, peer: Peer) -> Option<Spread> {
+    let spread = |line: &str| results.spread(line, Series::Peer(peer));
+    spread(line).or_else(|| (peer == Peer::Floor).then(|| spread(&plain_line(line))).flatten())
+}
+
 /// A bar for each server as long as its median, with a whisker from the lowest to the highest.
 fn bars(results: &Results, line: &Line, panel: &Area<'_>) -> Drawn {
-    let spreads: Vec<_> = results
-        .peers()
-        .iter()
-        .map(|&peer| (peer, results.spread(&line.name, Series::Peer(peer))))
-        .collect();
+    let spreads: Vec<_> =
+        results.peers().iter().map(|&peer| (peer, reference(results, &line.name, peer))).collect();
     let most = spreads.iter().filter_map(|(_, spread)| Some(spread.as_ref()?.high));
     let most = most.fold(f64::MIN_POSITIVE, f64::max);
     let (width, _) = panel.dim_in_pixel();
@@ -165,7 +173,7 @@ fn memory(results: &Results, area: &Area<'_>) -> Drawn {
     };
     let last = |peer: Peer| series(peer).last().map_or(f64::INFINITY, |point| point.1);
     let mut others: Vec<_> =
-        results.peers().iter().copied().filter(|peer| is_other_terminator(*peer)).collect();
+        results.peers().iter().copied().filter(|peer| peer.is_other_terminator()).collect();
     others.sort_by(|a, b| last(*a).total_cmp(&last(*b)));
     others.truncate(BEST_PEERS);
     let own = results.peers().iter().copied().filter(|peer| *peer == Peer::Countersign);
@@ -269,10 +277,6 @@ fn throughput(results: &Results, area: &Area<'_>) -> Drawn {
         .y_desc("GB a second")
         .draw()?;
     lines(&mut chart, shown)
-}
-
-fn is_other_terminator(peer: Peer) -> bool {
-    !matches!(peer, Peer::Countersign | Peer::Floor)
 }
 
 fn highest(series: &[(Peer, Vec<(f64, f64)>)]) -> f64 {

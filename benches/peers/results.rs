@@ -1,4 +1,4 @@
-//! Medians, the tables for people and the file for machines.
+//! All samples and their medians, and the files that they go to.
 
 use std::{
     collections::BTreeMap,
@@ -13,7 +13,8 @@ use time::{OffsetDateTime, macros::format_description};
 
 use super::{
     BenchError, Peer, plots,
-    rows::{Line, Row, Scale},
+    rows::{Line, Row, Scale, Table},
+    tables,
     throughput::Throughput,
 };
 
@@ -29,24 +30,35 @@ pub(crate) enum Series {
 /// All samples of one comparison, and where they were taken.
 #[derive(Debug)]
 pub(crate) struct Results {
-    date: String,
+    pub(super) plan: Plan,
+    pub(super) date: String,
     host: String,
-    cpu: String,
-    cpus: usize,
-    kernel: String,
-    versions: BTreeMap<Peer, String>,
-    command: String,
-    cipher: String,
-    rounds: u16,
-    scale: Scale,
-    peers: Vec<Peer>,
-    rows: Vec<Row>,
+    pub(super) cpu: String,
+    pub(super) cpus: usize,
+    pub(super) kernel: String,
+    pub(super) versions: BTreeMap<Peer, String>,
+    pub(super) command: String,
     /// By the name of the line.
     samples: BTreeMap<(String, Series), Vec<f64>>,
+    /// What the generator used itself, by the name of the line.
+    own_costs: BTreeMap<(String, Series), Vec<f64>>,
     reports: BTreeMap<(Row, Series), Vec<Value>>,
     /// Rows that a server couldn't do in one round or another, and why.
-    left_out: BTreeMap<(Row, Peer), String>,
-    throughput: Vec<Throughput>,
+    pub(super) left_out: BTreeMap<(Row, Peer), String>,
+    pub(super) throughput: Vec<Throughput>,
+}
+
+/// What is to be measured.
+#[derive(Debug, Clone)]
+pub(crate) struct Plan {
+    pub(crate) table: Table,
+    pub(crate) peers: Vec<Peer>,
+    pub(crate) rows: Vec<Row>,
+    pub(crate) cipher: String,
+    pub(crate) rounds: u16,
+    pub(crate) scale: Scale,
+    /// The library that countersign computes handshakes with, if it is told.
+    pub(crate) crypto_mb: Option<PathBuf>,
 }
 
 /// Lowest, median and highest sample.
@@ -55,6 +67,36 @@ pub(crate) struct Spread {
     pub(crate) low: f64,
     pub(crate) median: f64,
     pub(crate) high: f64,
+}
+
+impl Spread {
+    /// `None` of no samples.
+    fn of(samples: &[f64]) -> Option<Self> {
+        let mut samples = samples.to_vec();
+        samples.sort_by(f64::total_cmp);
+        let middle = samples.len() / 2;
+        let median = if samples.len().is_multiple_of(2) {
+            f64::midpoint(*samples.get(middle.checked_sub(1)?)?, *samples.get(middle)?)
+        } else {
+            *samples.get(middle)?
+        };
+        Some(Self { low: *samples.first()?, median, high: *samples.last()? })
+    }
+}
+
+impl Plan {
+    /// What a server calls itself, and how it computes handshakes where that was chosen.
+    fn version(&self, peer: Peer) -> String {
+        let version = peer.version();
+        match (peer, &self.crypto_mb) {
+            (Peer::CountersignScalar, _) => version + "; crypto_mb off",
+            (Peer::Countersign, library) => {
+                let engine = peer.engine(library.as_deref());
+                engine.map_or_else(|| version.clone(), |it| format!("{version}; crypto_mb {it}"))
+            }
+            _ => version,
+        }
+    }
 }
 
 impl fmt::Display for Series {
@@ -67,13 +109,7 @@ impl fmt::Display for Series {
 }
 
 impl Results {
-    pub(crate) fn new(
-        peers: &[Peer],
-        rows: &[Row],
-        cipher: &str,
-        rounds: u16,
-        scale: Scale,
-    ) -> Result<Self, BenchError> {
+    pub(crate) fn new(plan: Plan) -> Result<Self, BenchError> {
         let read = |file: &str| fs::read_to_string(file).map_err(BenchError::io(file.to_owned()));
         let cpuinfo = read("/proc/cpuinfo")?;
         let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name"));
@@ -91,14 +127,11 @@ impl Results {
                 .to_owned(),
             cpus: std::thread::available_parallelism().map_or(0, usize::from),
             kernel: read("/proc/sys/kernel/osrelease")?.trim().to_owned(),
-            versions: peers.iter().map(|&peer| (peer, peer.version())).collect(),
+            versions: plan.peers.iter().map(|&peer| (peer, plan.version(peer))).collect(),
             command: format!("cargo bench --bench terminate -- {}", arguments.join(" ")),
-            cipher: cipher.to_owned(),
-            rounds,
-            scale,
-            peers: peers.to_vec(),
-            rows: rows.to_vec(),
+            plan,
             samples: BTreeMap::new(),
+            own_costs: BTreeMap::new(),
             reports: BTreeMap::new(),
             left_out: BTreeMap::new(),
             throughput: Vec::new(),
@@ -112,12 +145,11 @@ impl Results {
         series: Series,
         report: &Report,
     ) -> Result<(), BenchError> {
-        if let Series::Peer(peer) = series
-            && self.left_out.contains_key(&(row, peer))
-        {
-            return Ok(());
+        let figures = row.figures(self.plan.scale, report)?;
+        if let Some((cost, (name, _))) = row.own_cost(report).zip(figures.first()) {
+            self.own_costs.entry((name.clone(), series)).or_default().push(cost);
         }
-        for (name, figure) in row.figures(self.scale, report)? {
+        for (name, figure) in figures {
             eprintln!("  {name}: {figure:.2}");
             self.samples.entry((name, series)).or_default().push(figure);
         }
@@ -128,10 +160,17 @@ impl Results {
 
     /// Shows the row of that server as left out, whatever other rounds gave.
     pub(crate) fn leave_out(&mut self, row: Row, peer: Peer, why: &BenchError) {
-        for line in row.lines(self.scale) {
-            self.samples.remove(&(line.name, Series::Peer(peer)));
+        for line in row.lines(self.plan.scale) {
+            let key = (line.name, Series::Peer(peer));
+            self.samples.remove(&key);
+            self.own_costs.remove(&key);
         }
         self.left_out.entry((row, peer)).or_insert_with(|| why.to_string());
+    }
+
+    /// Whether a server couldn't do the row in an earlier round.
+    pub(crate) fn is_left_out(&self, row: Row, peer: Peer) -> bool {
+        self.left_out.contains_key(&(row, peer))
     }
 
     /// Takes what the record layer alone does.
@@ -144,133 +183,47 @@ impl Results {
     }
 
     pub(crate) fn peers(&self) -> &[Peer] {
-        &self.peers
+        &self.plan.peers
     }
 
     pub(crate) fn rows(&self) -> &[Row] {
-        &self.rows
+        &self.plan.rows
     }
 
     pub(crate) fn scale(&self) -> Scale {
-        self.scale
+        self.plan.scale
     }
 
     /// What stands below each plot.
     pub(crate) fn caption(&self) -> String {
-        format!("{} · {} · Linux {} · {}", self.date, self.cpu, self.kernel, self.cipher)
+        format!("{} · {} · Linux {} · {}", self.date, self.cpu, self.kernel, self.plan.cipher)
     }
 
     /// The spread of a line's samples, if there are any.
     pub(crate) fn spread(&self, line: &str, series: Series) -> Option<Spread> {
-        let mut samples = self.samples.get(&(line.to_owned(), series))?.clone();
-        samples.sort_by(f64::total_cmp);
-        let middle = samples.len() / 2;
-        let median = if samples.len().is_multiple_of(2) {
-            f64::midpoint(samples[middle - 1], samples[middle])
-        } else {
-            samples[middle]
-        };
-        Some(Spread { low: *samples.first()?, median, high: *samples.last()? })
+        Spread::of(self.samples.get(&(line.to_owned(), series))?)
     }
 
-    fn lines(&self) -> impl Iterator<Item = (Row, Line)> {
-        let scale = self.scale;
-        self.rows.iter().flat_map(move |row| row.lines(scale).into_iter().map(|line| (*row, line)))
+    /// What the generator used itself.
+    pub(super) fn own_cost(&self, line: &str, series: Series) -> Option<Spread> {
+        Spread::of(self.own_costs.get(&(line.to_owned(), series))?)
     }
 
-    /// The tables; ratios are countersign's figure by the peer's, below 1 it costs less.
+    pub(super) fn lines(&self) -> impl Iterator<Item = (Row, Line)> {
+        let scale = self.plan.scale;
+        self.plan
+            .rows
+            .iter()
+            .flat_map(move |row| row.lines(scale).into_iter().map(|line| (*row, line)))
+    }
+
+    /// The tables for people.
     pub(crate) fn markdown(&self) -> String {
-        let mut text = format!(
-            "# Termination cost, {}\n\n{} CPUs of {}, Linux {}. Server on CPU 0, load and \
-             backends on CPU 1, loopback; {}, X25519, P-256 certificates, client certificate \
-             required. A handshake is accept, handshake, dial, one byte there and back, close. \
-             Medians of {} rounds of {:?} (lowest–highest); less is better. Each ratio is \
-             countersign's median by the peer's. Only ratios within this run count: absolute \
-             figures vary with the machine. Latencies hold the share of the generator and the \
-             backends, which have one CPU together.\n\n",
-            self.date,
-            self.cpus,
-            self.cpu,
-            self.kernel,
-            self.cipher,
-            self.rounds,
-            self.scale.duration,
-        );
-        let base = self.peers.contains(&Peer::Countersign).then_some(Peer::Countersign);
-        let header = self.peers.iter().fold("| |".to_owned(), |line, peer| {
-            if base.is_some_and(|base| base != *peer) {
-                line + &format!(" {peer} | ratio |")
-            } else {
-                line + &format!(" {peer} |")
-            }
-        });
-        let columns = header.matches('|').count() - 2;
-        let _ = writeln!(text, "{header}\n|---|{}", "---|".repeat(columns));
-        for (_, line) in self.lines() {
-            let _ = write!(text, "| {}, {} |", line.title, line.unit);
-            for &peer in &self.peers {
-                let spread = self.spread(&line.name, Series::Peer(peer));
-                let _ = write!(text, " {} |", cell(spread));
-                if let Some(base) = base.filter(|base| *base != peer) {
-                    let own = self.spread(&line.name, Series::Peer(base));
-                    let _ = match spread.zip(own) {
-                        Some((theirs, own)) => write!(text, " {:.2} |", own.median / theirs.median),
-                        None => write!(text, " – |"),
-                    };
-                }
-            }
-            text.push('\n');
-        }
-        self.write_left_out(&mut text);
-        self.write_scaling(&mut text);
-        self.write_throughput(&mut text);
-        text += "\nVersions:\n\n";
-        for (peer, version) in &self.versions {
-            let _ = writeln!(text, "- {peer}: {version}");
-        }
-        let _ = writeln!(text, "\nCommand: `{}`", self.command.trim_end_matches(" -- "));
-        text
-    }
-
-    fn write_left_out(&self, text: &mut String) {
-        for ((row, peer), why) in &self.left_out {
-            let titles: Vec<_> = row.lines(self.scale).into_iter().map(|line| line.title).collect();
-            let _ = writeln!(text, "\n–: {peer}, {}: left out, {why}.", titles.join(", "));
-        }
-    }
-
-    fn write_scaling(&self, text: &mut String) {
-        let workers: Vec<_> = self.workers().collect();
-        if workers.is_empty() {
-            return;
-        }
-        *text += "\ncountersign by number of workers, each on a CPU of its own, which it shares \
-                  with a thread of the load:\n\n| |";
-        for count in &workers {
-            let _ = write!(text, " workers: {count} |");
-        }
-        let _ = writeln!(text, "\n|---|{}", "---|".repeat(workers.len()));
-        for (_, line) in self.lines().filter(|(row, _)| Row::SCALING.contains(row)) {
-            let _ = write!(text, "| {}, {} |", line.title, line.unit);
-            for &count in &workers {
-                let spread = self.spread(&line.name, Series::Workers(count));
-                let _ = write!(text, " {} |", cell(spread));
-            }
-            text.push('\n');
-        }
-    }
-
-    fn write_throughput(&self, text: &mut String) {
-        *text += "\nRecords sealed in memory on one CPU, GB of plaintext a second:\n\n\
-                  | bytes a record | countersign | rustls |\n|---|---|---|\n";
-        for point in &self.throughput {
-            let Throughput { length, countersign, rustls } = point;
-            let _ = writeln!(text, "| {length} | {countersign:.2} | {rustls:.2} |");
-        }
+        tables::markdown(self)
     }
 
     /// The numbers of workers that were measured, ascending, each once.
-    fn workers(&self) -> impl Iterator<Item = u16> {
+    pub(super) fn workers(&self) -> impl Iterator<Item = u16> {
         let numbers = self.reports.keys().filter_map(|(_, series)| match series {
             Series::Workers(count) => Some(*count),
             Series::Peer(_) => None,
@@ -281,7 +234,11 @@ impl Results {
     /// Writes the file for machines, the tables and the plots.
     pub(crate) fn write(&self, folder: &Path) -> Result<Vec<PathBuf>, BenchError> {
         fs::create_dir_all(folder).map_err(BenchError::io(folder.display().to_string()))?;
-        let stem = format!("{}-{}", self.date, self.host);
+        let table = match self.plan.table {
+            Table::Work => "",
+            Table::Handshakes => "-handshakes",
+        };
+        let stem = format!("{}-{}{table}", self.date, self.host);
         let write = |extension: &str, text: String| {
             let file = folder.join(format!("{stem}.{extension}"));
             fs::write(&file, text).map_err(BenchError::io(file.display().to_string()))?;
@@ -302,7 +259,7 @@ impl Results {
     }
 
     fn json(&self) -> Value {
-        let all = self.peers.iter().map(|&peer| Series::Peer(peer));
+        let all = self.plan.peers.iter().map(|&peer| Series::Peer(peer));
         let all: Vec<_> = all.chain(self.workers().map(Series::Workers)).collect();
         let lines: Map<_, _> = self
             .lines()
@@ -312,8 +269,10 @@ impl Results {
                     .filter_map(|&series| {
                         let Spread { low, median, high } = self.spread(&line.name, series)?;
                         let samples = self.samples.get(&(line.name.clone(), series))?;
+                        let own = self.own_cost(&line.name, series).map(|own| own.median);
                         let value = json!({
                             "median": median, "lowest": low, "highest": high, "samples": samples,
+                            "generator_median": own,
                         });
                         Some((series.to_string(), value))
                     })
@@ -324,7 +283,7 @@ impl Results {
             .collect();
         let mut reports = Map::new();
         for ((row, series), values) in &self.reports {
-            reports.insert(format!("{row:?}, {series}").to_lowercase(), json!(values));
+            reports.insert(format!("{}, {series}", row.name()), json!(values));
         }
         let versions: Map<_, _> = self
             .versions
@@ -335,8 +294,7 @@ impl Results {
             .left_out
             .iter()
             .map(|((row, peer), why)| {
-                let row = format!("{row:?}").to_lowercase();
-                json!({ "row": row, "peer": peer.to_string(), "why": why })
+                json!({ "row": row.name(), "peer": peer.to_string(), "why": why })
             })
             .collect();
         json!({
@@ -347,10 +305,10 @@ impl Results {
             "kernel": self.kernel,
             "versions": versions,
             "command": self.command,
-            "cipher_suite": self.cipher,
-            "rounds": self.rounds,
-            "window_s": self.scale.duration.as_secs_f64(),
-            "ramp_s": self.scale.ramp.as_secs_f64(),
+            "cipher_suite": self.plan.cipher,
+            "rounds": self.plan.rounds,
+            "window_s": self.plan.scale.duration.as_secs_f64(),
+            "ramp_s": self.plan.scale.ramp.as_secs_f64(),
             "left_out": left_out,
             "lines": lines,
             "sealed_gb_per_s": self.throughput.iter().map(|point| json!({
@@ -361,17 +319,6 @@ impl Results {
             "reports": reports,
         })
     }
-}
-
-/// A spread as a cell of a table.
-fn cell(spread: Option<Spread>) -> String {
-    spread.map_or_else(
-        || "–".to_owned(),
-        |Spread { low, median, high }| {
-            let digits = digits(median);
-            format!("**{median:.digits$}** ({low:.digits$}–{high:.digits$})")
-        },
-    )
 }
 
 /// Decimals that show three significant digits, roughly.

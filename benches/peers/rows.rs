@@ -1,17 +1,27 @@
 //! What is measured: one run of the load generator, and the figures that it gives.
 
-use std::{thread, time::Duration};
+use std::{slice, thread, time::Duration};
 
 use clap::ValueEnum;
 use countersign::load::{self, ByteSize, Group, Latency, Mode, Report, RunArgs, ServerCost};
 
 use super::{
-    BenchError,
-    pki::SERVER_NAME,
+    BenchError, Peer,
+    handshakes::Handshake,
+    pki::{Files, SERVER_NAME},
     site::{Behind, Placement, Server, Site},
 };
 
-/// One kind of work.
+/// Which question a run answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Table {
+    /// What all kinds of work cost.
+    Work,
+    /// What handshakes cost by their kind and by how many there are at a time.
+    Handshakes,
+}
+
+/// One kind of work. Those from [`Row::Lone`] on belong to [`Table::Handshakes`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub(crate) enum Row {
     /// Memory of idle connections.
@@ -28,6 +38,22 @@ pub(crate) enum Row {
     Up,
     /// How long round trips take beside bulk.
     Beside,
+    /// How long a lone client waits for a full handshake.
+    Lone,
+    /// Full handshakes at a time: P-256, X25519.
+    Ecdsa,
+    /// The same, where the server's certificate is for an RSA key.
+    Rsa,
+    /// The same, where the client shows an intermediate CA as well.
+    Intermediate,
+    /// The same, with many clients of such a CA in rotation.
+    Identities,
+    /// The same, where no client has been seen before.
+    NewChains,
+    /// The same as `ecdsa`, with X25519MLKEM768.
+    Hybrid,
+    /// Resumed handshakes at a time.
+    ResumedMany,
 }
 
 /// One figure of a row.
@@ -48,6 +74,10 @@ pub(crate) struct Scale {
     pub(crate) duration: Duration,
     /// Numbers of idle connections, ascending; each is measured with a server of its own.
     pub(crate) idle_connections: &'static [u32],
+    /// How many clients make handshakes at a time.
+    pub(crate) clients: &'static [u32],
+    /// Handshakes with chains that are new to the server.
+    pub(crate) new_chains: usize,
 }
 
 /// Whom to load and how, apart from what the row says.
@@ -67,11 +97,15 @@ impl Scale {
         ramp: Duration::from_millis(500),
         duration: Duration::from_secs(4),
         idle_connections: &[250, 500, 1000],
+        clients: &[64, 256],
+        new_chains: 4096,
     };
     pub(crate) const SMOKE: Self = Self {
         ramp: Duration::from_millis(50),
-        duration: Duration::from_millis(200),
+        duration: Duration::from_millis(500),
         idle_connections: &[50],
+        clients: &[8, 16],
+        new_chains: 64,
     };
 
     /// The highest number of idle connections: its memory is the row's figure.
@@ -88,8 +122,35 @@ const BULK_CONNECTIONS: u32 = 4;
 const OVERLAP: Duration = Duration::from_millis(300);
 
 impl Row {
-    pub(crate) const ALL: [Self; 7] =
+    const WORK: [Self; 7] =
         [Self::Idle, Self::Full, Self::Resumed, Self::Request, Self::Down, Self::Up, Self::Beside];
+    const HANDSHAKES: [Self; 8] = [
+        Self::Lone,
+        Self::Ecdsa,
+        Self::Rsa,
+        Self::Intermediate,
+        Self::Identities,
+        Self::NewChains,
+        Self::Hybrid,
+        Self::ResumedMany,
+    ];
+
+    /// All of a table, in its order.
+    pub(crate) fn all(table: Table) -> &'static [Self] {
+        match table {
+            Table::Work => &Self::WORK,
+            Table::Handshakes => &Self::HANDSHAKES,
+        }
+    }
+
+    /// As on the command line.
+    pub(crate) fn name(self) -> String {
+        self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+    }
+
+    pub(crate) fn is_of(self, table: Table) -> bool {
+        Self::all(table).contains(&self)
+    }
 
     /// Those that are measured with several workers as well.
     pub(crate) const SCALING: [Self; 2] = [Self::Full, Self::Request];
@@ -124,51 +185,66 @@ impl Row {
                     line(&format!("beside-{quantile}"), title, "µs")
                 })
                 .collect(),
+            handshake => Handshake::of(handshake).lines(scale),
         }
     }
 
     fn mode(self) -> Mode {
         match self {
             Self::Idle => Mode::Hold,
-            Self::Full => Mode::Full,
-            Self::Resumed => Mode::Resumed,
+            Self::Resumed | Self::ResumedMany => Mode::Resumed,
             Self::Request | Self::Beside => Mode::Request,
             Self::Down => Mode::Down,
             Self::Up => Mode::Up,
+            _ => Mode::Full,
         }
     }
 
-    fn connections(self, scale: Scale) -> u32 {
+    /// How many connections there are at a time, in as many runs.
+    pub(crate) fn connections(self, scale: Scale) -> &'static [u32] {
         match self {
-            Self::Idle => scale.most_idle(),
-            Self::Full | Self::Resumed => 16,
-            Self::Request => 64,
-            Self::Down | Self::Up => BULK_CONNECTIONS,
-            Self::Beside => 8,
+            Self::Idle => scale.idle_connections,
+            Self::Full | Self::Resumed => &[16],
+            Self::Request => &[64],
+            Self::Down | Self::Up => &[BULK_CONNECTIONS],
+            Self::Beside => &[8],
+            handshake => Handshake::of(handshake).clients(scale),
         }
     }
 
-    fn behind(self) -> Behind {
+    /// Which port of the server it loads.
+    pub(crate) fn behind(self) -> Behind {
         match self {
             Self::Down => Behind::Source,
             Self::Up => Behind::Discard,
+            Self::Rsa => Behind::RsaEcho,
             _ => Behind::Echo,
         }
     }
 
-    /// Measures the row once; with `connections` instead of the row's own number if given.
+    /// Whether it is a question to ask of that server: without TLS there is one kind of
+    /// handshake, and no session.
+    pub(crate) fn suits(self, peer: Peer) -> bool {
+        let of_tls = match self {
+            Self::Lone | Self::Ecdsa => false,
+            Self::Resumed => true,
+            row => row.is_of(Table::Handshakes),
+        };
+        peer.speaks_tls() || !of_tls
+    }
+
+    /// Measures the row once, with that many of its [`Row::connections`].
     pub(crate) fn run(
         self,
         load: Load<'_>,
         server: &Server,
-        connections: Option<u32>,
+        connections: u32,
     ) -> Result<Report, BenchError> {
-        if self == Self::Resumed && !server.speaks_tls() {
-            let why = "there is no session without TLS".to_owned();
-            return Err(BenchError::OtherWork { row: self.mode().name(), why });
-        }
         let mut args = self.args(load, server);
-        args.connections = connections.unwrap_or(args.connections);
+        args.connections = connections;
+        if self == Self::Hybrid {
+            can_agree(&args)?;
+        }
         let downloads = (self == Self::Beside).then(|| {
             let mut args = Self::Down.args(load, server);
             args.duration = Some(load.scale.duration + OVERLAP);
@@ -176,7 +252,8 @@ impl Row {
         });
         let report = load::run(&args);
         if let Some(downloads) = downloads {
-            let downloads = downloads.join().map_err(|_| BenchError::Empty("downloads"))??;
+            let downloads =
+                downloads.join().map_err(|_| BenchError::Empty("downloads".to_owned()))??;
             Self::Down.accept(&downloads)?;
         }
         let report = report?;
@@ -187,25 +264,36 @@ impl Row {
     fn args(self, load: Load<'_>, server: &Server) -> RunArgs {
         let Load { site, cipher, scale, placement, .. } = load;
         let duration = if self == Self::Idle { scale.duration / 4 } else { scale.duration };
-        let tls = server.speaks_tls();
+        let tls = server.peer().speaks_tls();
+        let identities: &[Files] = match self {
+            _ if !tls => &[],
+            Self::Intermediate => site.pki.chained.get(..1).unwrap_or_default(),
+            Self::Identities => &site.pki.chained,
+            Self::NewChains => &site.pki.new_chains,
+            _ => slice::from_ref(&site.pki.client),
+        };
+        let group = if self == Self::Hybrid { Group::X25519MlKem768 } else { Group::X25519 };
+        // Each of the new chains is shown once, and so none before the window.
+        let count = (self == Self::NewChains).then_some(identities.len() as u64);
         RunArgs {
             target: site.address(self.behind()).to_string(),
             mode: self.mode(),
             ca: tls.then(|| site.pki.ca.clone()),
             sni: tls.then(|| SERVER_NAME.to_owned()),
-            cert: tls.then(|| site.pki.client.clone()).into_iter().collect(),
-            key: tls.then(|| site.pki.client_key.clone()).into_iter().collect(),
+            cert: identities.iter().map(|files| files.chain.clone()).collect(),
+            key: identities.iter().map(|files| files.key.clone()).collect(),
+            // The suite is of one version.
             tls: None,
-            group: tls.then_some(Group::X25519),
+            group: tls.then_some(group),
             cipher: tls.then(|| cipher.to_owned()),
-            connections: self.connections(scale),
-            duration: Some(duration),
-            count: None,
+            connections: self.connections(scale).iter().copied().max().unwrap_or(1),
+            duration: count.is_none().then_some(duration),
+            count,
             size: ByteSize(1024),
             rate: None,
             threads: placement.load_threads(),
             cpus: placement.load_cpus(),
-            ramp: scale.ramp,
+            ramp: if count.is_none() { scale.ramp } else { Duration::ZERO },
             timeout: Duration::from_secs(10),
             server_pid: server.pids(self.behind()),
             server_cgroup: None,
@@ -233,13 +321,27 @@ impl Row {
                     |(name, of): &(&str, Quantile)| (format!("beside-{name}"), of(latency));
                 Some(QUANTILES.iter().map(figure).collect())
             }
+            handshake => Some(vec![Handshake::of(handshake).figure(report)?]),
         });
-        figures.ok_or(BenchError::Empty(self.mode().name()))
+        figures.ok_or(BenchError::Empty(self.name()))
+    }
+
+    /// What the generator used itself, in the unit of the row's first line, with the backends, which
+    /// are threads of its process. `None` where it does two kinds of work at once, or waits.
+    pub(crate) fn own_cost(self, report: &Report) -> Option<f64> {
+        let bytes = report.bytes_down + report.bytes_up;
+        #[expect(clippy::cast_precision_loss, reason = "a run moves less than 2^52 bytes")]
+        match self {
+            Self::Idle | Self::Beside | Self::Lone => None,
+            Self::Down | Self::Up if bytes == 0 => None,
+            Self::Down | Self::Up => Some(report.generator_cpu_s * 1e9 / bytes as f64),
+            _ => report.generator_cpu_us_per_operation,
+        }
     }
 
     /// A figure counts only if all of the work was done, and was the work that the row names.
     fn accept(self, report: &Report) -> Result<(), BenchError> {
-        let row = self.mode().name();
+        let row = self.name();
         if !report.all_succeeded() || report.warmup_errors > 0 {
             return Err(BenchError::Failed {
                 row,
@@ -249,16 +351,32 @@ impl Row {
             });
         }
         let resumed = report.resumed_share.unwrap_or(0.0);
-        if self == Self::Resumed && resumed < MIN_RESUMED_SHARE {
+        if self.mode() == Mode::Resumed && resumed < MIN_RESUMED_SHARE {
             let why = format!("only {:.1}% of its handshakes were resumed", resumed * 100.0);
             return Err(BenchError::OtherWork { row, why });
         }
-        if self == Self::Full && report.handshakes_resumed > 0 {
+        if self.mode() == Mode::Full && report.handshakes_resumed > 0 {
             let why = "some of its handshakes were resumed".to_owned();
             return Err(BenchError::OtherWork { row, why });
         }
         Ok(())
     }
+}
+
+/// Whether the server knows the group of these handshakes: one of them tells.
+fn can_agree(args: &RunArgs) -> Result<(), BenchError> {
+    let once = RunArgs {
+        connections: 1,
+        count: Some(1),
+        duration: None,
+        ramp: Duration::ZERO,
+        ..args.clone()
+    };
+    if load::run(&once)?.all_succeeded() {
+        return Ok(());
+    }
+    let why = "the server doesn't know the group".to_owned();
+    Err(BenchError::OtherWork { row: Row::Hybrid.name(), why })
 }
 
 /// Reads a quantile, µs.

@@ -92,5 +92,5 @@ pub(crate) fn check(points: &[Throughput]) -> Result<(), BenchError> {
     if points.iter().all(|point| point.countersign > 0.0 && point.rustls > 0.0) {
         return Ok(());
     }
-    Err(BenchError::Empty("throughput by size of record"))
+    Err(BenchError::Empty("throughput by size of record".to_owned()))
 }

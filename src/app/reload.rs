@@ -6,11 +6,12 @@ use super::{
     App, StartError,
     start::{self, Bound, bind_new, max_connections},
 };
-use crate::{config::Config, crls::Before, generation::Generation};
+use crate::{config::Config, crls::Before, generation::Generation, resumption::SessionStore};
 
 /// A generation that is ready to be served.
 pub(super) struct Prepared {
     generation: Generation,
+    sessions: SessionStore,
     bound: Bound,
     max_connections: usize,
 }
@@ -26,8 +27,9 @@ impl App {
         let number = self.generation.number + 1;
         let before = Before { stores: Some(&self.generation.stores), copies: None };
         let metrics = &self.snapshot.metrics;
-        let generation =
-            Generation::new(number, config, metrics, &self.tickets, &self.usage, before)?;
+        let sessions = self.sessions.next(&config.resumption, &self.cache_metrics);
+        let sessions = sessions.map_err(StartError::Tickets)?;
+        let generation = Generation::new(number, config, metrics, &sessions, &self.usage, before)?;
         for warning in &generation.config.warnings {
             tracing::warn!("{warning}");
         }
@@ -38,18 +40,20 @@ impl App {
             .flat_map(|service| service.config.listen.iter().copied())
             .collect();
         let bound = bind_new(&generation, |address| open.contains(&address), self.workers.len())?;
-        Ok(Prepared { generation, bound, max_connections })
+        Ok(Prepared { generation, sessions, bound, max_connections })
     }
 
     /// Serves a prepared generation to new connections.
     pub(super) fn commit(&mut self, prepared: Prepared) -> Result<(), StartError> {
-        let Prepared { generation, bound, max_connections } = prepared;
-        let max_handshakes = generation.config.limits.max_handshakes;
-        self.process.set_limits(max_connections, max_handshakes);
+        let Prepared { generation, sessions, bound, max_connections } = prepared;
+        let limits = start::admission_limits(&generation.config, max_connections);
+        self.process.budgets.set_limits(limits);
         self.forget_expiry();
+        let kept_before = std::mem::replace(&mut self.sessions, sessions);
         self.generation = Arc::new(generation);
         self.crls.retarget(start::crl_targets(&self.generation, &self.snapshot.metrics));
         self.apply(bound)?;
+        kept_before.give_way(&self.sessions);
         self.publish_expiry();
         Ok(())
     }

@@ -21,14 +21,16 @@ use super::{
 };
 use crate::{
     admin::{self, Snapshot},
+    admission,
     config::{Config, ConfigErrors, CrlFetch, Disk},
     crls::{Before, Copies, Crls, Targets},
     crypto::{Choice, Engine, WhyNot},
     generation::{Generation, GenerationError},
-    handshake, listener,
-    metrics::{CryptoMetrics, Metrics, ProcessMetrics, WorkerMetrics},
+    listener,
+    metrics::{CacheMetrics, CryptoMetrics, Metrics, ProcessMetrics, WorkerMetrics},
     process::Process,
     quota::Usage,
+    resumption::SessionStore,
     ring::{self, MissingNeed},
     sys,
     worker::{self, Command, Serves},
@@ -193,6 +195,18 @@ pub(super) fn max_connections(config: &Config, descriptors: u64) -> Result<usize
     }
 }
 
+/// How many connections and handshakes the configuration has room for.
+pub(super) fn admission_limits(config: &Config, connections: usize) -> admission::Limits {
+    let limits = &config.limits;
+    admission::Limits {
+        connections,
+        handshakes: limits.max_handshakes,
+        full: limits.max_full_handshakes,
+        reserved: limits.reserved_handshakes,
+        of_one_address: limits.max_handshakes_per_address,
+    }
+}
+
 /// The CPUs to run a worker each on.
 fn worker_cpus(config: &Config) -> Result<Vec<usize>, StartError> {
     let usable = sys::usable_cpus();
@@ -216,12 +230,14 @@ impl App {
         let metrics = Metrics::new()?;
         let engine = engine(&config.accel.crypto_mb)?.counted(CryptoMetrics::new(&metrics));
         let engine = Arc::new(engine);
-        let tickets = handshake::ticket_encryption().map_err(StartError::Tickets)?;
-        let handshakes = config.limits.max_handshakes;
+        let cache_metrics = CacheMetrics::new(&metrics);
+        let sessions = SessionStore::new(&config.resumption, &cache_metrics);
+        let sessions = sessions.map_err(StartError::Tickets)?;
+        let limits = admission_limits(&config, connections);
         let usage = Usage::new();
         let copies = crl_copies(&config, &disk);
         let before = Before { stores: None, copies: Some(&copies) };
-        let generation = Generation::new(1, config, &metrics, &tickets, &usage, before)?;
+        let generation = Generation::new(1, config, &metrics, &sessions, &usage, before)?;
         let generation = Arc::new(generation);
         let admin_socket = bind_admin(&generation.config)?;
         let bound = bind_new(&generation, |_| false, cpus.len())?;
@@ -233,8 +249,7 @@ impl App {
         let process = Arc::new(Process::new(
             ProcessMetrics::new(&metrics),
             u32::from_be_bytes(run_id),
-            connections,
-            handshakes,
+            limits,
         ));
         let crls_changed = Arc::new(AtomicBool::new(false));
         let changed = crls_changed.clone();
@@ -261,7 +276,8 @@ impl App {
             path: path.to_owned(),
             snapshot: snapshot.clone(),
             process,
-            tickets,
+            sessions,
+            cache_metrics,
             usage,
             _self_test: self_test,
             generation,

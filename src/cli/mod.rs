@@ -19,9 +19,10 @@ use crate::{
     config::{Config, Disk},
     crls::{self, Copies},
     generation::Generation,
-    handshake, load,
-    metrics::Metrics,
+    load,
+    metrics::{CacheMetrics, Metrics},
     quota::Usage,
+    resumption::SessionStore,
 };
 
 /// Mutual-TLS termination for dedicated Linux hosts.
@@ -95,8 +96,9 @@ fn generation(path: &Path) -> Result<Generation, Box<dyn std::error::Error>> {
     let kept = config.crl_fetching.state_dir.as_deref();
     let kept = kept.map(|folder| Copies::read(folder, &disk, UnixTime::now()));
     let before = crls::Before { stores: None, copies: kept.as_ref() };
-    let (metrics, tickets) = (Metrics::new()?, handshake::ticket_encryption()?);
-    Ok(Generation::new(1, config, &metrics, &tickets, &Usage::new(), before)?)
+    let metrics = Metrics::new()?;
+    let sessions = SessionStore::new(&config.resumption, &CacheMetrics::new(&metrics))?;
+    Ok(Generation::new(1, config, &metrics, &sessions, &Usage::new(), before)?)
 }
 
 /// Errors go to standard error, each on its own line.

@@ -11,13 +11,14 @@ use std::{
 use toml::de::DeTable;
 
 use super::{
-    Accel, Admin, Config, ConfigErrors, Limits, Log, LogFormat, LogLevel, Workers, candidate,
+    Accel, Admin, Config, ConfigErrors, Limits, Log, LogFormat, LogLevel, Workers, admission,
+    candidate,
     certificates::Surroundings,
     errors::{Place, Report},
     files::{Disk, Files},
     listeners, peer_sets,
     reader::Reader,
-    revocation, trust,
+    resumption, revocation, trust,
     values::{parse_cpus, parse_crypto_mb, parse_listen_or_off},
 };
 use crate::crypto::Choice;
@@ -94,6 +95,7 @@ impl Config {
         let admin = read_admin(root.table("admin"));
         let log = read_log(root.table("log"));
         let limits = read_limits(root.table("limits"));
+        let resumption = resumption::read(around, root.table("resumption"));
         let mut crls = revocation::Draft::default();
         let profiles = trust::read_profiles(around, &mut root, &mut crls);
         let crl_fetching = revocation::read_fetching(around, root.table("revocation"), &crls);
@@ -118,6 +120,7 @@ impl Config {
             admin: Admin { listen: admin.listen },
             log,
             limits,
+            resumption,
             trust,
             peers,
             backends,
@@ -190,7 +193,6 @@ fn read_log(reader: Option<Reader<'_>>) -> Log {
 fn read_limits(reader: Option<Reader<'_>>) -> Limits {
     /// More than the ports and memory of any host would carry.
     const CONNECTIONS_MAX: usize = 10_000_000;
-    const HANDSHAKES_MAX: usize = 1_000_000;
     /// Seven days are the most that a ticket may be used for (RFC 8446 §4.6.1).
     const SESSION_AGES: RangeInclusive<Duration> =
         Duration::from_secs(60)..=Duration::from_secs(7 * 24 * 3600);
@@ -198,6 +200,9 @@ fn read_limits(reader: Option<Reader<'_>>) -> Limits {
     let mut limits = Limits {
         max_connections: None,
         max_handshakes: 4096,
+        max_full_handshakes: 0,
+        reserved_handshakes: 0,
+        max_handshakes_per_address: None,
         handshake_timeout: Duration::from_secs(10),
         idle_timeout: Some(Duration::from_secs(3600)),
         max_lifetime: None,
@@ -205,13 +210,12 @@ fn read_limits(reader: Option<Reader<'_>>) -> Limits {
         drain_timeout: Duration::from_secs(30),
         max_session_age: Duration::from_secs(12 * 3600),
     };
+    admission::set(&mut limits, None, None, None);
     let Some(mut reader) = reader else { return limits };
     if let Some(count) = reader.integer("max_connections", 1..=CONNECTIONS_MAX) {
         limits.max_connections = Some(count);
     }
-    if let Some(count) = reader.integer("max_handshakes", 1..=HANDSHAKES_MAX) {
-        limits.max_handshakes = count;
-    }
+    admission::read(&mut reader, &mut limits);
     if let Some(time) = reader.duration("handshake_timeout") {
         limits.handshake_timeout = time;
     }

@@ -4,6 +4,7 @@
 //! A [`Config`] that exists is valid: files are read, certificates parsed, keys matched, names
 //! resolved to what they refer to. There is no later check of the same thing.
 
+mod admission;
 mod candidate;
 mod certificates;
 mod conflicts;
@@ -15,6 +16,7 @@ mod load;
 mod peer_sets;
 mod pins;
 mod reader;
+mod resumption;
 mod revocation;
 mod summary;
 #[cfg(test)]
@@ -35,6 +37,7 @@ pub use self::{
     errors::{ConfigError, ConfigErrors},
     files::{Disk, FileData, Files},
     pins::KeyPin,
+    resumption::{Resumption, TicketKey},
     revocation::{CrlFetch, CrlFetching, CrlSource, LoadedCrls, Revocation},
     url::HttpUrl,
 };
@@ -55,6 +58,8 @@ pub struct Config {
     pub log: Log,
     /// `[limits]`
     pub limits: Limits,
+    /// `[resumption]`
+    pub resumption: Resumption,
     /// `[trust.NAME]`, by name.
     pub trust: BTreeMap<Arc<str>, Arc<TrustProfile>>,
     /// `[peers.NAME]`, by name.
@@ -136,6 +141,15 @@ pub struct Limits {
     pub max_connections: Option<usize>,
     /// `max_handshakes`, handshakes in flight in the whole process, default 4096.
     pub max_handshakes: usize,
+    /// `max_full_handshakes`, handshakes in flight that resume no session, at most
+    /// `max_handshakes`; default three quarters of it.
+    pub max_full_handshakes: usize,
+    /// `reserved_handshakes`, of `max_handshakes` and of `max_full_handshakes` each, for addresses
+    /// that were let in lately; fewer than `max_full_handshakes`, default a third of it.
+    pub reserved_handshakes: usize,
+    /// `max_handshakes_per_address` in flight; `"off"` is `None`. Default a quarter of
+    /// `max_handshakes`, 64 at least.
+    pub max_handshakes_per_address: Option<usize>,
     /// `handshake_timeout`: from accept to the end of the handshake, one total, default 10 s.
     pub handshake_timeout: Duration,
     /// `idle_timeout`: no byte in either direction; `"off"` is `None`. Default 1 h.

@@ -167,6 +167,24 @@ impl<'t> Reader<'t> {
         number
     }
 
+    /// An integer within `range`, or `"off"`, which is `Some(None)`.
+    pub(super) fn integer_or_off(
+        &mut self,
+        key: &'static str,
+        range: RangeInclusive<usize>,
+    ) -> Option<Option<usize>> {
+        let entry = self.entry(key)?;
+        let DeValue::String(text) = entry.value else { return self.integer(key, range).map(Some) };
+        if text == "off" {
+            return Some(None);
+        }
+        let (least, most) = (range.start(), range.end());
+        let message =
+            format_args!("found {text:?}; it takes an integer from {least} to {most}, or \"off\"");
+        self.report.error(&entry.at, message);
+        None
+    }
+
     /// An integer within `range`, in bits of a key, with its place.
     pub(super) fn bits(
         &mut self,

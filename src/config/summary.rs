@@ -7,8 +7,8 @@ use std::{
 
 use super::{
     Backend, ClientAuth, Config, CrlFetch, CrlFetching, CrlSource, Enforce, Listener, LogFormat,
-    LogLevel, PeerSet, ProxyProtocol, Revocation, ServerAddress, SniPolicy, TrustProfile,
-    candidate,
+    LogLevel, PeerSet, ProxyProtocol, Resumption, Revocation, ServerAddress, SniPolicy,
+    TrustProfile, candidate,
     certificates::date,
     files::CertificateFacts,
     tls::{group_name, suite_name, version_name},
@@ -43,6 +43,7 @@ impl Display for Summary<'_> {
         }
         log(f, config)?;
         limits(f, config)?;
+        resumption(f, &config.resumption)?;
         fetching(f, config)?;
         candidate::describe(f, config)?;
         for listener in &config.listeners {
@@ -81,6 +82,13 @@ fn limits(f: &mut fmt::Formatter<'_>, config: &Config) -> fmt::Result {
     }
     let timeout = duration(limits.handshake_timeout);
     line(f, "handshakes", format_args!("at most {}, {timeout} each", limits.max_handshakes))?;
+    let (full, reserved) = (limits.max_full_handshakes, limits.reserved_handshakes);
+    let known = "for addresses that were let in lately";
+    line(f, "", format_args!("at most {full} full ones, {reserved} of either {known}"))?;
+    match limits.max_handshakes_per_address {
+        None => line(f, "", "as many of one address")?,
+        Some(count) => line(f, "", format_args!("at most {count} of one address"))?,
+    }
     line(
         f,
         "times",
@@ -93,6 +101,26 @@ fn limits(f: &mut fmt::Formatter<'_>, config: &Config) -> fmt::Result {
             duration(limits.max_session_age)
         ),
     )
+}
+
+fn resumption(f: &mut fmt::Formatter<'_>, resumption: &Resumption) -> fmt::Result {
+    match resumption {
+        Resumption::Off => line(f, "resumption", "off"),
+        Resumption::Cache { bytes } => {
+            let size = match bytes >> 10 {
+                kib if kib.is_multiple_of(1024) => format!("{} MiB", kib / 1024),
+                kib => format!("{kib} KiB"),
+            };
+            line(f, "resumption", format_args!("sessions are kept here, in {size} at most"))
+        }
+        Resumption::Tickets { keys } if keys.is_empty() => {
+            line(f, "resumption", "tickets, by keys of this process")
+        }
+        Resumption::Tickets { keys } => {
+            let files = join(keys.iter().map(|key| key.file.display()));
+            line(f, "resumption", format_args!("tickets, by keys of {files}; the first one seals"))
+        }
+    }
 }
 
 fn fetching(f: &mut fmt::Formatter<'_>, config: &Config) -> fmt::Result {

@@ -7,6 +7,7 @@ mod federation;
 mod listeners;
 mod peers;
 mod pki;
+mod resumption;
 mod revocation;
 mod sections;
 

@@ -2,6 +2,7 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    ops::RangeInclusive,
     path::{Path, PathBuf},
 };
 
@@ -41,6 +42,21 @@ fn parse_cpu(text: &str) -> Option<usize> {
     // `parse` alone would take a sign.
     let number = digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())?;
     number.filter(|cpu| *cpu <= CPU_MAX)
+}
+
+/// How much memory sessions may take, such as `"64MiB"`, in bytes.
+pub(super) fn parse_cache_bytes(text: &str) -> Result<usize, String> {
+    /// Below the first a few clients push each other out; the second is more than they ever need.
+    const CACHE_BYTES: RangeInclusive<usize> = (1 << 20)..=(64 << 30);
+    const UNITS: [(&str, usize); 3] = [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)];
+    let of_unit = |(unit, factor): &(&str, usize)| {
+        let digits = text.strip_suffix(unit)?.trim_end();
+        let is_number = digits.bytes().all(|byte| byte.is_ascii_digit());
+        is_number.then(|| digits.parse::<usize>().ok()?.checked_mul(*factor))?
+    };
+    UNITS.iter().find_map(of_unit).filter(|bytes| CACHE_BYTES.contains(bytes)).ok_or_else(|| {
+        "it takes a size from \"1MiB\" to \"64GiB\", with KiB, MiB or GiB: \"64MiB\"".to_owned()
+    })
 }
 
 /// `"auto"`, `"off"`, or the absolute path of a library.
@@ -129,6 +145,17 @@ mod tests {
         for wrong in ["", "1,", "1-", "-1", "+1", "2-1", "0-1024", "0-3,2", "1 2", "a"] {
             assert!(parse_cpus(wrong).is_err(), "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn sizes_have_a_unit_and_bounds() {
+        assert_eq!(parse_cache_bytes("1MiB"), Ok(1 << 20));
+        assert_eq!(parse_cache_bytes("1536 KiB"), Ok(3 << 19));
+        assert_eq!(parse_cache_bytes("64GiB"), Ok(64 << 30));
+        for wrong in ["", "MiB", "64", "64MB", "1023KiB", "65GiB", "-1MiB", "+2MiB", "1.5MiB"] {
+            assert!(parse_cache_bytes(wrong).is_err(), "{wrong:?}");
+        }
+        assert!(parse_cache_bytes(&format!("{}GiB", usize::MAX)).is_err());
     }
 
     #[test]

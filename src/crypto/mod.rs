@@ -8,6 +8,7 @@ mod ahead;
 pub mod coroutine;
 mod der;
 mod engine;
+pub mod key_schedule;
 mod keys;
 mod kinds;
 pub mod lanes;

@@ -8,7 +8,7 @@ use rustls::{
     sign::CertifiedKey,
 };
 
-use super::context;
+use super::{context, full};
 use crate::{
     config::{Listener, OwnCertificate, SniPolicy},
     trust::Identity,
@@ -26,7 +26,10 @@ pub struct CertificateAlgorithms {
 /// One certificate with what is told about it.
 #[derive(Debug)]
 struct Own {
+    /// For looking at.
     certified_key: Arc<CertifiedKey>,
+    /// For rustls, whose use of it makes a handshake a full one.
+    for_handshakes: Arc<CertifiedKey>,
     algorithms: Option<Arc<CertificateAlgorithms>>,
 }
 
@@ -41,7 +44,8 @@ impl Own {
                 signature: identity.signature_algorithm(),
             }))
         });
-        Self { certified_key, algorithms }
+        let for_handshakes = full::certificate_held_to_budget(&certified_key);
+        Self { certified_key, for_handshakes, algorithms }
     }
 }
 
@@ -116,7 +120,7 @@ impl ResolvesServerCert for Certificates {
         // none, it would send access_denied.
         let chosen = candidates.iter().find(|own| usable(own)).or(candidates.first())?;
         context::current(|context| context.shown = chosen.algorithms.clone());
-        Some(chosen.certified_key.clone())
+        Some(chosen.for_handshakes.clone())
     }
 }
 

@@ -5,12 +5,13 @@
 //! connection's context into this thread's slot around each call into rustls and takes it out
 //! again, so the slot is never filled across an `await`.
 
-use std::{cell::RefCell, sync::Arc};
+use std::{cell::RefCell, rc::Rc, sync::Arc};
 
 use rustls_pki_types::UnixTime;
 
 use super::certificates::CertificateAlgorithms;
 use crate::{
+    admission::HandshakePlace,
     metrics::{ResumptionOutcome, VerificationOutcome},
     record::TrafficSecretsCapture,
     trust::{Permit, Refused},
@@ -19,6 +20,8 @@ use crate::{
 /// What one handshake has brought about so far.
 #[derive(Default)]
 pub(super) struct Context {
+    /// Its place among the handshakes in flight; none is no limit.
+    pub(super) place: Option<Rc<HandshakePlace>>,
     /// The trust decision about the certificate that the client showed in this handshake.
     pub(super) decision: Option<Result<Permit, Refused>>,
     /// Whether that chain had been verified before.
@@ -29,9 +32,11 @@ pub(super) struct Context {
     pub(super) server_name: Option<Box<str>>,
     /// Its SNI names no certificate of ours, and the listener is strict.
     pub(super) unknown_server_name: bool,
-    /// What became of the ticket it offered.
+    /// How many sessions it has offered to resume.
+    pub(super) offered: u8,
+    /// What became of the session it offered.
     pub(super) ticket: Option<ResumptionOutcome>,
-    /// The ticket that was accepted.
+    /// That of the session that was accepted.
     pub(super) lineage: Option<Lineage>,
     /// The TLS 1.3 traffic secrets (RFC 8446 §7.1), for the record layer's key updates.
     pub(super) secrets: TrafficSecretsCapture,

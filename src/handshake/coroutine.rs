@@ -15,18 +15,27 @@ use super::{
 };
 use crate::crypto::{coroutine, lanes};
 
-/// Runs [`Machine::step`] when it is its turn: in one go, or while others are shaking hands too, so
-/// that its cryptography can wait for theirs. Dropped meanwhile, the machine goes with it.
+/// Runs [`Machine::step`] when it is its turn, unless `is_gone` says by then that nobody waits for
+/// it: in one go, or while others are shaking hands too, so that its cryptography can wait for
+/// theirs. Dropped meanwhile, the machine goes with it.
 ///
 /// # Errors
-/// If it panicked; the machine is gone then.
+/// If nobody waits for it. If it panicked; the machine is gone then.
 pub(super) async fn step(
     slot: &mut Option<Box<Machine>>,
     handshake: &lanes::Handshake,
+    is_gone: impl FnOnce(&Machine) -> bool,
 ) -> Result<Step, End> {
+    let alone = handshake.is_alone();
+    let turn = match slot {
+        Some(machine) if machine.is_fresh() => turn::take_first(alone).await,
+        _ => turn::take(alone).await,
+    };
+    if slot.as_deref().is_some_and(is_gone) {
+        return Err(End::Eof);
+    }
     let mut machine = slot.take().ok_or(End::Panicked)?;
     if !handshake.may_wait() {
-        let turn = turn::take(handshake.is_alone()).await;
         let step = machine.step();
         drop(turn);
         *slot = Some(machine);
@@ -37,7 +46,7 @@ pub(super) async fn step(
         (machine, step)
     };
     let (machine, step) = match coroutine::run(call) {
-        Ok(run) => paused(run, handshake).await?,
+        Ok(run) => paused(run, turn, handshake).await?,
         // No memory for a stack: it still fits this one.
         Err(call) => call(),
     };
@@ -45,11 +54,14 @@ pub(super) async fn step(
     Ok(step)
 }
 
-/// Goes on with the call in turns until it is over.
-async fn paused<R>(mut run: coroutine::Run<R>, handshake: &lanes::Handshake) -> Result<R, End> {
+/// Goes on with the call in turns, the first of which it has, until it is over.
+async fn paused<R>(
+    mut run: coroutine::Run<R>,
+    mut turn: turn::Turn,
+    handshake: &lanes::Handshake,
+) -> Result<R, End> {
     let mut own = None;
     loop {
-        let turn = turn::take(handshake.is_alone()).await;
         let polled = poll_fn(|cx| Poll::Ready(resume(&mut run, &mut own, cx))).await;
         drop(turn);
         match polled {
@@ -57,6 +69,7 @@ async fn paused<R>(mut run: coroutine::Run<R>, handshake: &lanes::Handshake) -> 
             Poll::Ready(outcome) => return outcome.map_err(|_| End::Panicked),
             Poll::Pending => answered().await,
         }
+        turn = turn::take(handshake.is_alone()).await;
     }
 }
 

@@ -6,7 +6,7 @@ use rustls::{AlertDescription, Error};
 
 use super::{Facts, NotTls, machine::Machine};
 use crate::{
-    metrics::{HandshakeKind, HandshakeResult, VersionLabel},
+    metrics::{HandshakeKind, HandshakeResult, ShedReason, VersionLabel},
     trust::{Refusal, Refused},
 };
 
@@ -23,6 +23,8 @@ pub(super) enum End {
     Eof,
     /// The socket, or whoever cancelled it.
     Io(io::Error),
+    /// It has lost its place among the handshakes in flight.
+    Shed,
     /// A call into rustls panicked, and took the machine along.
     Panicked,
 }
@@ -37,6 +39,8 @@ pub struct Failure {
     pub detail: String,
     /// The trust decision, if that is what failed.
     pub refused: Option<Refused>,
+    /// The limit that turned the client away, if that is what failed.
+    pub shed: Option<ShedReason>,
     /// What was known of the handshake.
     pub facts: Facts,
     /// The alert, as it goes over the wire; empty if none is due.
@@ -60,7 +64,7 @@ fn plain_alert(alert: AlertDescription) -> Vec<u8> {
 
 impl Failure {
     fn new(result: HandshakeResult, detail: String) -> Self {
-        Self { result, detail, refused: None, facts: NO_FACTS, farewell: Vec::new() }
+        Self { result, detail, refused: None, shed: None, facts: NO_FACTS, farewell: Vec::new() }
     }
 
     pub(super) fn internal(detail: String) -> Self {
@@ -75,6 +79,13 @@ impl Failure {
     pub(super) fn refused(refused: Refused) -> Self {
         let detail = refused.detail.clone();
         Self { refused: Some(refused), ..Self::new(HandshakeResult::Refused, detail) }
+    }
+
+    /// A limit turned its client away. Nothing is said to it: that would be the dearest part.
+    pub(super) fn shed(limit: ShedReason, mut machine: Machine) -> Self {
+        let facts = Facts::of(&mut machine);
+        let detail = format!("no room: {}", limit.as_str());
+        Self { facts, shed: Some(limit), ..Self::new(HandshakeResult::Shed, detail) }
     }
 
     /// What the machine knows about its end.
@@ -100,6 +111,7 @@ impl Failure {
                 )
             },
             End::Eof => Self::new(HandshakeResult::ClientClosed, "client closed".into()),
+            End::Shed => Self::ended(),
             End::Panicked => Self::internal("a panic in the handshake".into()),
             End::Io(error) => Self::new(HandshakeResult::ClientClosed, format!("client: {error}")),
         };

@@ -8,7 +8,7 @@
 //! the same segment would move its keys on from the secrets that it hands over, with the answer
 //! still inside of it.
 
-use std::sync::Arc;
+use std::{rc::Rc, sync::Arc};
 
 use rustls::{
     ProtocolVersion, ServerConfig,
@@ -19,6 +19,7 @@ use rustls::{
 };
 
 use super::context::{self, Context};
+use crate::admission::HandshakePlace;
 
 /// Most bytes of a ClientHello: one record. Hybrid key shares and all extensions in use take
 /// 2 kB.
@@ -63,10 +64,15 @@ pub(super) struct Machine {
 }
 
 impl Machine {
-    pub(super) fn new(config: Arc<ServerConfig>) -> Result<Self, rustls::Error> {
+    /// For a handshake that has this place among those in flight.
+    pub(super) fn new(
+        config: Arc<ServerConfig>,
+        place: &Rc<HandshakePlace>,
+    ) -> Result<Self, rustls::Error> {
+        let context = Context { place: Some(place.clone()), ..Context::default() };
         Ok(Self {
             connection: UnbufferedServerConnection::new(config)?,
-            context: Some(Box::default()),
+            context: Some(Box::new(context)),
             input: vec![0; CHUNK_BYTES],
             filled: 0,
             offered: 0,

@@ -5,8 +5,14 @@ mod config;
 mod context;
 mod coroutine;
 mod failure;
+mod full;
+mod kept;
 mod machine;
+mod policy_tag;
 mod preamble;
+mod rule;
+#[cfg(test)]
+mod tests;
 mod tickets;
 mod turn;
 mod verifier;
@@ -17,7 +23,7 @@ use rustls::{HandshakeKind as RustlsKind, ProtocolVersion, ServerConfig, Support
 use rustls_pki_types::{CertificateDer, UnixTime};
 
 pub use certificates::{CertificateAlgorithms, certificates_for};
-pub use config::{server_config, ticket_encryption};
+pub use config::server_config;
 pub use coroutine::serve_lanes;
 pub use failure::Failure;
 
@@ -27,10 +33,11 @@ use failure::End;
 use machine::{Machine, Step};
 
 use crate::{
+    admission::HandshakePlace,
     crypto::lanes,
     metrics::{HandshakeKind, ResumptionOutcome, VerificationOutcome, VersionLabel},
     record::{RecordLayer, Side},
-    ring::{Io, Socket},
+    ring::{Io, Peek, Socket},
     shadow::Shadow,
     trust::{Permit, Policy, Refusal, Refused},
 };
@@ -101,8 +108,8 @@ impl Established {
     }
 }
 
-/// Shakes hands on a connection that was just accepted. There is no time-out here: whoever
-/// watches the connection cancels its socket.
+/// Shakes hands on a connection that was just accepted, as long as it has its `place`. There is no
+/// time-out here: whoever watches the connection cancels its socket.
 ///
 /// The handshake may take as long as others change their minds: `confirm` gets what was decided
 /// in it when it is over, and has the last word. `None` is a connection that was ended meanwhile.
@@ -111,21 +118,25 @@ impl Established {
 /// Why it failed; the alert, if one is due, has been written to the socket as far as it takes it.
 pub async fn perform(
     client: &Rc<Socket>,
+    place: &Rc<HandshakePlace>,
     config: &Arc<ServerConfig>,
     policy: &Policy,
     shadow: Option<&Shadow>,
     confirm: impl FnOnce(Permit) -> Result<Permit, Option<Refused>>,
 ) -> Result<Established, Failure> {
-    let machine =
-        Machine::new(config.clone()).map_err(|error| Failure::internal(error.to_string()))?;
+    let machine = Machine::new(config.clone(), place)
+        .map_err(|error| Failure::internal(error.to_string()))?;
     let mut slot = Some(Box::new(machine));
-    let driven = drive(client, &mut slot).await;
-    let concluded = match (driven, slot) {
-        (Ok(()), Some(machine)) => conclude(*machine, policy, shadow, confirm),
-        (Err(end), Some(machine)) => Err(look_on(shadow, Failure::describe(end, *machine))),
-        (_, None) => Err(Failure::internal("a panic in the handshake".into())),
+    let driven = drive(client, place, &mut slot).await;
+    let concluded = match (driven, slot, place.shed()) {
+        (_, Some(machine), Some(limit)) => Err(Failure::shed(limit, *machine)),
+        (Ok(()), Some(machine), None) => conclude(*machine, policy, shadow, confirm),
+        (Err(end), Some(machine), None) => Err(look_on(shadow, Failure::describe(end, *machine))),
+        (_, None, _) => Err(Failure::internal("a panic in the handshake".into())),
     };
-    if let Err(failure) = &concluded {
+    if let Err(failure) = &concluded
+        && !failure.farewell.is_empty()
+    {
         // Best effort: a client that doesn't read its alert goes without.
         let _ = client.try_write(&failure.farewell);
     }
@@ -152,29 +163,55 @@ pub fn in_memory<R>(call: impl FnOnce() -> R) -> R {
 }
 
 /// Moves bytes between the client and the machine until it is done.
-async fn drive(client: &Rc<Socket>, slot: &mut Option<Box<Machine>>) -> Result<(), End> {
+async fn drive(
+    client: &Rc<Socket>,
+    place: &HandshakePlace,
+    slot: &mut Option<Box<Machine>>,
+) -> Result<(), End> {
     let handshake = lanes::Handshake::begin();
+    let is_gone = |machine: &Machine| has_gone(client, place, machine);
     loop {
-        read(client, slot.as_mut().ok_or(End::Panicked)?).await?;
+        read(client, place, slot.as_mut().ok_or(End::Panicked)?).await?;
         loop {
-            match coroutine::step(slot, &handshake).await? {
+            match coroutine::step(slot, &handshake, is_gone).await? {
                 Step::Read => break,
                 Step::Done => return Ok(()),
-                Step::Write => write(client, slot.as_mut().ok_or(End::Panicked)?).await?,
+                Step::Write => write(client, place, slot.as_mut().ok_or(End::Panicked)?).await?,
                 Step::Failed(error) => return Err(End::Tls(error)),
             }
         }
     }
 }
 
-async fn write(client: &Rc<Socket>, machine: &mut Machine) -> Result<(), End> {
+async fn write(
+    client: &Rc<Socket>,
+    place: &HandshakePlace,
+    machine: &mut Machine,
+) -> Result<(), End> {
+    let waiting = place.waits();
     client.write_all(&machine.output).await.map_err(End::Io)?;
+    drop(waiting);
     machine.output.clear();
-    Ok(())
+    place.got_on();
+    still_in(place)
+}
+
+/// A place that was taken away while the client was waited for: this may be over at the same time.
+fn still_in(place: &HandshakePlace) -> Result<(), End> {
+    if place.shed().is_some() { Err(End::Shed) } else { Ok(()) }
+}
+
+/// Whether a client has given up that we have let wait for its turn. Nothing is computed for it.
+fn has_gone(client: &Socket, place: &HandshakePlace, machine: &Machine) -> bool {
+    machine.is_fresh() && place.is_crowded() && client.peek() == Peek::Ended
 }
 
 /// Reads once, waiting if there is nothing yet.
-async fn read(client: &Rc<Socket>, machine: &mut Machine) -> Result<(), End> {
+async fn read(
+    client: &Rc<Socket>,
+    place: &HandshakePlace,
+    machine: &mut Machine,
+) -> Result<(), End> {
     loop {
         let space = machine.space().map_err(|_| End::TooLong)?;
         match client.try_read(space).map_err(End::Io)? {
@@ -186,7 +223,12 @@ async fn read(client: &Rc<Socket>, machine: &mut Machine) -> Result<(), End> {
                 }
                 return Ok(());
             }
-            Io::WouldBlock => client.readable().await.map_err(End::Io)?,
+            Io::WouldBlock => {
+                let waiting = place.waits();
+                client.readable().await.map_err(End::Io)?;
+                drop(waiting);
+                still_in(place)?;
+            }
         }
     }
 }

@@ -69,8 +69,10 @@ pub struct Report {
     pub up_mb_per_s: f64,
     /// What the server used, if asked.
     pub server: Option<ServerCost>,
-    /// CPU time of the generator in the window.
+    /// CPU time of the generator in the window; with all else that its process does.
     pub generator_cpu_s: f64,
+    /// That by operation; `None` in bulk and hold modes.
+    pub generator_cpu_us_per_operation: Option<f64>,
     /// That by its threads' time, 0 to 1. Near 1, the generator is the limit.
     pub generator_busy_share: f64,
 }
@@ -171,6 +173,8 @@ impl Report {
             up_mb_per_s: ratio(bytes_up, window_s * 1e6),
             server: measured.server_cpu_ns.map(|ns| ServerCost::new(args, stats, measured, ns)),
             generator_cpu_s,
+            generator_cpu_us_per_operation: (operations > 0)
+                .then(|| generator_cpu_s * 1e6 / real(operations)),
             generator_busy_share: generator_cpu_s / (window_s * f64::from(args.threads)),
         }
     }
@@ -302,6 +306,9 @@ impl fmt::Display for Report {
             }
         }
         rows.push(("generator", format!("{:.0}% busy", self.generator_busy_share * 100.0)));
+        if let Some(us) = self.generator_cpu_us_per_operation {
+            rows.push(("  an operation", format!("{us:.2} µs")));
+        }
         let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
         for (name, value) in rows {
             writeln!(f, "{name:width$}  {value}")?;

@@ -8,8 +8,8 @@ use super::{
     Metrics,
     labels::{
         AcceptError, BackendResult, CloseCause, CrlFetchResult, CrlFileResult, Direction,
-        HandshakeKind, HandshakeResult, ReloadResult, ResumptionOutcome, ShadowOutcome, ShedReason,
-        Termination, VerificationOutcome, VersionLabel,
+        EvictionReason, HandshakeKind, HandshakeResult, ReloadResult, ResumptionOutcome,
+        ShadowOutcome, ShedReason, Termination, VerificationOutcome, VersionLabel,
     },
     names::{self, MetricName},
 };
@@ -257,6 +257,45 @@ impl CrlMetrics {
     }
 }
 
+/// The metrics of the sessions that are kept for clients that come back.
+#[derive(Debug, Clone)]
+pub struct CacheMetrics {
+    entries: Gauge,
+    bytes: Gauge,
+    evictions: Vec<Counter>,
+}
+
+impl CacheMetrics {
+    /// Registers all of them.
+    pub fn new(metrics: &Metrics) -> Self {
+        Self {
+            entries: metrics.gauge(&names::RESUMPTION_CACHE_ENTRIES, &[]),
+            bytes: metrics.gauge(&names::RESUMPTION_CACHE_BYTES, &[]),
+            evictions: EvictionReason::ALL
+                .iter()
+                .map(|reason| {
+                    let labels = [("reason", reason.as_str())];
+                    metrics.counter(&names::RESUMPTION_CACHE_EVICTIONS, &labels)
+                })
+                .collect(),
+        }
+    }
+
+    /// So many sessions are kept, in so many bytes of memory.
+    pub fn holds(&self, entries: usize, bytes: usize) {
+        #[allow(clippy::cast_precision_loss)] // both fit a double's 53 bits
+        let (entries, bytes) = (entries as f64, bytes as f64);
+        self.entries.set(entries);
+        self.bytes.set(bytes);
+    }
+
+    /// So many were dropped unused: they were over, or others needed their room.
+    pub fn gone(&self, expired: usize, evicted: usize) {
+        self.evictions[EvictionReason::Expired.index()].increment(expired as u64);
+        self.evictions[EvictionReason::Room.index()].increment(evicted as u64);
+    }
+}
+
 /// One worker's metrics.
 #[derive(Debug)]
 pub struct WorkerMetrics {
@@ -283,6 +322,7 @@ pub struct ProcessMetrics {
     reloads: Vec<Counter>,
     last_reload: Gauge,
     in_flight: Gauge,
+    full_in_flight: Gauge,
     shed: Vec<Counter>,
     accept_errors: Vec<Counter>,
     verifications: Vec<Counter>,
@@ -301,6 +341,7 @@ impl ProcessMetrics {
                 .collect(),
             last_reload: metrics.gauge(&names::CONFIG_LAST_RELOAD, &[]),
             in_flight: metrics.gauge(&names::HANDSHAKES_IN_FLIGHT, &[]),
+            full_in_flight: metrics.gauge(&names::FULL_HANDSHAKES_IN_FLIGHT, &[]),
             shed: ShedReason::ALL
                 .iter()
                 .map(|r| metrics.counter(&names::HANDSHAKES_SHED, &[("reason", r.as_str())]))
@@ -346,7 +387,17 @@ impl ProcessMetrics {
         self.in_flight.decrement(1.0);
     }
 
-    /// A connection was closed before its handshake.
+    /// A handshake turned out to be a full one.
+    pub fn full_handshake_began(&self) {
+        self.full_in_flight.increment(1.0);
+    }
+
+    /// A full handshake ended.
+    pub fn full_handshake_ended(&self) {
+        self.full_in_flight.decrement(1.0);
+    }
+
+    /// A connection was turned away before its handshake was over.
     pub fn shed(&self, reason: ShedReason) {
         self.shed[reason.index()].increment(1);
     }

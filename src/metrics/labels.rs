@@ -43,6 +43,8 @@ label! {
         ClientClosed = "client_closed",
         /// It took longer than `handshake_timeout`.
         TimedOut = "timed_out",
+        /// A limit turned it away; `handshakes_shed_total` says which.
+        Shed = "shed",
         /// We were told to stop, or a reload removed the listener.
         Shutdown = "shutdown",
         /// Our own fault; the log has it.
@@ -55,7 +57,7 @@ label! {
     HandshakeKind {
         /// With certificates.
         Full = "full",
-        /// From a ticket.
+        /// From a session of before.
         Resumed = "resumed",
         /// It ended before that was known.
         None = "none",
@@ -83,6 +85,8 @@ label! {
         HandshakeFailed = "handshake_failed",
         /// The trust decision refused the client.
         Refused = "refused",
+        /// A limit turned it away in its handshake; `handshakes_shed_total` says which.
+        Shed = "shed",
         /// No server of the backend could be reached.
         BackendUnreachable = "backend_unreachable",
         /// The client's stream ended without a close_notify: perhaps truncated.
@@ -189,24 +193,43 @@ label! {
 }
 
 label! {
-    /// Which limit closed a connection before its handshake.
+    /// Which limit turned a connection away before it had cost any cryptography, or before its
+    /// handshake was over.
     ShedReason {
         /// `max_connections`
         Connections = "max_connections",
+        /// `max_handshakes_per_address`
+        Address = "max_handshakes_per_address",
         /// `max_handshakes`
         Handshakes = "max_handshakes",
+        /// What is left of `max_handshakes` is reserved for addresses that were let in lately.
+        Reserved = "reserved_handshakes",
+        /// `max_full_handshakes`, or what is left of it is reserved.
+        Full = "max_full_handshakes",
+        /// Its client kept it waiting while others needed its place.
+        Stale = "stale",
     }
 }
 
 label! {
-    /// What became of a ticket that a client offered.
+    /// What became of a session that a client offered to resume.
     ResumptionOutcome {
         /// The session went on.
         Resumed = "resumed",
         /// Ours, but past its time, or of another listener or policy.
         Vetoed = "vetoed",
-        /// Not ours, or of a key that is gone.
+        /// Not ours, used before, no longer kept, or of a key that is gone.
         Unknown = "unknown",
+    }
+}
+
+label! {
+    /// Why a session that is kept was dropped before its client came back.
+    EvictionReason {
+        /// It was over.
+        Expired = "expired",
+        /// Others needed the room.
+        Room = "room",
     }
 }
 

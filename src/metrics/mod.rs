@@ -15,11 +15,13 @@ use metrics_exporter_prometheus::{
 };
 
 pub use crypto::CryptoMetrics;
-pub use handles::{BackendMetrics, CrlMetrics, ListenerMetrics, ProcessMetrics, WorkerMetrics};
+pub use handles::{
+    BackendMetrics, CacheMetrics, CrlMetrics, ListenerMetrics, ProcessMetrics, WorkerMetrics,
+};
 pub use labels::{
     AcceptError, BackendResult, CloseCause, CrlFetchResult, CrlFileResult, CryptoEngine,
-    CryptoOperation, Direction, HandshakeKind, HandshakeResult, ReloadResult, ResumptionOutcome,
-    ShadowOutcome, ShedReason, Termination, VerificationOutcome, VersionLabel,
+    CryptoOperation, Direction, EvictionReason, HandshakeKind, HandshakeResult, ReloadResult,
+    ResumptionOutcome, ShadowOutcome, ShedReason, Termination, VerificationOutcome, VersionLabel,
 };
 pub use names::{ALL, Kind, MetricName};
 
@@ -112,6 +114,7 @@ mod tests {
         let _backend = BackendMetrics::new(&metrics, "pool");
         let _worker = WorkerMetrics::new(&metrics, 0);
         let _crls = CrlMetrics::new(&metrics, "contoso");
+        let _sessions = CacheMetrics::new(&metrics);
         let _crypto = CryptoMetrics::new(&metrics);
         let text = metrics.render();
         for wanted in [
@@ -126,6 +129,8 @@ mod tests {
             r#"countersign_crl_fetches_total{profile="contoso",result="bad_signature"} 0"#,
             r#"countersign_crl_files_total{profile="contoso",result="malformed"} 0"#,
             r#"countersign_crl_entries{profile="contoso"} 0"#,
+            "countersign_resumption_cache_entries 0",
+            r#"countersign_resumption_cache_evictions_total{reason="room"} 0"#,
             r#"countersign_crypto_batches_total{operation="x25519",engine="crypto_mb"} 0"#,
             r#"countersign_crypto_operations_total{operation="rsa_2048_sign",engine="aws_lc_rs"} 0"#,
             "countersign_crypto_queue_duration_seconds_count 0",
@@ -146,6 +151,7 @@ mod tests {
             BackendMetrics::new(&metrics, "b"),
             WorkerMetrics::new(&metrics, 0),
             CrlMetrics::new(&metrics, "p"),
+            CacheMetrics::new(&metrics),
             CryptoMetrics::new(&metrics),
         );
         metrics.register_expiry("a.pem", 0.0);

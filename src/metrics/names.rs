@@ -51,9 +51,13 @@ metrics! {
     HANDSHAKES = Counter "handshakes_total", "Handshakes that ended, by result; kind and version are none where it ended before they were agreed.";
     HANDSHAKE_DURATION = Histogram "handshake_duration_seconds", "From accept to the end of a handshake that succeeded.";
     HANDSHAKES_IN_FLIGHT = Gauge "handshakes_in_flight", "Handshakes that go on now.";
-    HANDSHAKES_SHED = Counter "handshakes_shed_total", "Connections that were closed before a handshake, by the limit that was reached.";
+    FULL_HANDSHAKES_IN_FLIGHT = Gauge "full_handshakes_in_flight", "Handshakes that go on now and resume no session, from their key agreement on.";
+    HANDSHAKES_SHED = Counter "handshakes_shed_total", "Connections that were turned away before their handshake was over, by the limit that was reached.";
     REFUSALS = Counter "refusals_total", "Clients that the trust decision refused, by reason.";
-    RESUMPTION = Counter "resumption_total", "Tickets that clients offered, by what became of them.";
+    RESUMPTION = Counter "resumption_total", "Sessions that clients offered to resume, by what became of them.";
+    RESUMPTION_CACHE_ENTRIES = Gauge "resumption_cache_entries", "Sessions that are kept for clients that come back.";
+    RESUMPTION_CACHE_BYTES = Gauge "resumption_cache_bytes", "Memory that sessions take that are kept for clients that come back.";
+    RESUMPTION_CACHE_EVICTIONS = Counter "resumption_cache_evictions_total", "Sessions that were dropped before their clients came back, by the reason.";
     VERIFICATION_CACHE = Counter "verification_cache_total", "Client chains that were decided about, by whether they had been verified before.";
     SESSIONS_TERMINATED = Counter "sessions_terminated_total", "Live connections that were ended since they are not authorised any more, by what they lost.";
     SESSIONS_TOLERATED = Counter "sessions_tolerated_total", "Live connections that are not authorised any more and go on, since enforce is log; once for each reason.";

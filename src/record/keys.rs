@@ -4,12 +4,13 @@ use std::fmt;
 
 use aws_lc_rs::aead::{self, LessSafeKey, NONCE_LEN, UnboundKey};
 use aws_lc_rs::error::Unspecified;
-use aws_lc_rs::hkdf;
 use rustls::ConnectionTrafficSecrets;
 use rustls::crypto::hash::HashAlgorithm;
+use rustls::crypto::tls13::{Hkdf, HkdfExpander, OkmBlock};
 use zeroize::Zeroize;
 
 use super::{SetupError, Side};
+use crate::crypto::key_schedule::{HKDF_SHA256, HKDF_SHA384};
 
 /// SHA-384, the longest hash of a TLS 1.3 suite.
 const MAX_SECRET_LEN: usize = 48;
@@ -90,6 +91,11 @@ impl TrafficSecretsCapture {
         }
     }
 
+    /// Whether both were seen: the handshake is one of TLS 1.3, and our Finished is out.
+    pub fn is_complete(&self) -> bool {
+        self.client.is_some() && self.server.is_some()
+    }
+
     /// The two secrets, once both were seen; the capture is empty afterwards.
     pub fn take(&mut self) -> Option<TrafficSecrets> {
         let (client, server) = (self.client.take()?, self.server.take()?);
@@ -111,10 +117,10 @@ impl Hash {
         }
     }
 
-    fn hkdf(self) -> hkdf::Algorithm {
+    fn hkdf(self) -> &'static dyn Hkdf {
         match self {
-            Self::Sha256 => hkdf::HKDF_SHA256,
-            Self::Sha384 => hkdf::HKDF_SHA384,
+            Self::Sha256 => &HKDF_SHA256,
+            Self::Sha384 => &HKDF_SHA384,
         }
     }
 }
@@ -137,14 +143,14 @@ impl Secret {
         Some(Self { bytes, hash })
     }
 
-    fn prk(&self) -> hkdf::Prk {
-        hkdf::Prk::new_less_safe(self.hash.hkdf(), &self.bytes[..self.hash.len()])
+    fn expander(&self) -> Box<dyn HkdfExpander> {
+        self.hash.hkdf().expander_for_okm(&OkmBlock::new(&self.bytes[..self.hash.len()]))
     }
 
     /// `application_traffic_secret_N+1` (RFC 8446 §7.2).
     fn next(&self) -> Result<Self, Unspecified> {
         let mut next = Self { bytes: [0; MAX_SECRET_LEN], hash: self.hash };
-        expand_label(&self.prk(), b"traffic upd", &mut next.bytes[..self.hash.len()])?;
+        expand_label(&*self.expander(), b"traffic upd", &mut next.bytes[..self.hash.len()])?;
         Ok(next)
     }
 
@@ -153,7 +159,8 @@ impl Secret {
     fn advance_to(mut self, iv: [u8; NONCE_LEN]) -> Result<Self, SetupError> {
         for _ in 0..=MAX_UPDATES_BEFORE_HANDOVER {
             let mut derived = [0; NONCE_LEN];
-            expand_label(&self.prk(), b"iv", &mut derived).map_err(|_| SetupError::KeyRejected)?;
+            expand_label(&*self.expander(), b"iv", &mut derived)
+                .map_err(|_| SetupError::KeyRejected)?;
             if derived == iv {
                 return Ok(self);
             }
@@ -167,12 +174,12 @@ impl Secret {
         &self,
         algorithm: &'static aead::Algorithm,
     ) -> Result<(LessSafeKey, [u8; NONCE_LEN]), Unspecified> {
-        let prk = self.prk();
+        let expander = self.expander();
         let mut iv = [0; NONCE_LEN];
-        expand_label(&prk, b"iv", &mut iv)?;
+        expand_label(&*expander, b"iv", &mut iv)?;
         let mut key = [0; MAX_KEY_LEN];
         let key_bytes = &mut key[..algorithm.key_len()];
-        let unbound = expand_label(&prk, b"key", key_bytes)
+        let unbound = expand_label(&*expander, b"key", key_bytes)
             .and_then(|()| UnboundKey::new(algorithm, key_bytes));
         key.zeroize();
         Ok((LessSafeKey::new(unbound?), iv))
@@ -193,21 +200,17 @@ impl fmt::Debug for Secret {
 
 /// HKDF-Expand-Label with an empty context (RFC 8446 §7.1). `out` has at most 48 bytes and
 /// `label` at most 12.
-fn expand_label(prk: &hkdf::Prk, label: &[u8], out: &mut [u8]) -> Result<(), Unspecified> {
+fn expand_label(
+    expander: &dyn HkdfExpander,
+    label: &[u8],
+    out: &mut [u8],
+) -> Result<(), Unspecified> {
     const PREFIX: &[u8] = b"tls13 ";
     let out_len = u16::try_from(out.len()).map_err(|_| Unspecified)?.to_be_bytes();
     let label_len = [u8::try_from(PREFIX.len() + label.len()).map_err(|_| Unspecified)?];
     let context_len = [0];
-    prk.expand(&[&out_len, &label_len, PREFIX, label, &context_len], OutputLen(out.len()))?
-        .fill(out)
-}
-
-struct OutputLen(usize);
-
-impl hkdf::KeyType for OutputLen {
-    fn len(&self) -> usize {
-        self.0
-    }
+    let info: [&[u8]; 5] = [&out_len, &label_len, PREFIX, label, &context_len];
+    expander.expand_slice(&info, out).map_err(|_| Unspecified)
 }
 
 /// Everything that protects one direction.

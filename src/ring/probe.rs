@@ -4,6 +4,8 @@ use std::io;
 
 use io_uring::{IoUring, Probe, opcode};
 
+use super::setup::sized;
+
 /// Something the workers need of the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KernelNeed {
@@ -35,12 +37,13 @@ pub enum MissingNeed {
          seccomp profile, and run Linux 6.0 or later"
     )]
     Forbidden(io::Error),
-    /// Not enough locked memory for a ring.
+    /// Not enough memory for a ring, or not in one piece.
     #[error(
-        "no memory may be locked for io_uring: raise the memlock limit (LimitMEMLOCK= in \
-         systemd, ulimit -l) to at least 8192 kB a worker"
+        "the kernel has no memory for io_uring: free some, raise the service's limit (MemoryMax= \
+         in systemd), and where the kernel counts rings as locked memory, the memlock limit \
+         (LimitMEMLOCK=, ulimit -l) to at least 8192 kB a worker"
     )]
-    LockedMemory,
+    Memory,
     /// The kernel is too old.
     #[error("this kernel lacks {}, which Linux {} and later have", .0.name, .0.since)]
     Kernel(KernelNeed),
@@ -51,16 +54,18 @@ pub enum MissingNeed {
 /// # Errors
 /// The first thing that is missing.
 pub fn probe() -> Result<Vec<KernelNeed>, MissingNeed> {
-    let ring: IoUring = IoUring::builder()
-        .setup_coop_taskrun()
-        .setup_single_issuer()
-        .setup_cqsize(super::COMPLETION_ENTRIES)
-        .build(super::SUBMISSION_ENTRIES)
-        .map_err(|error| match error.raw_os_error() {
-            Some(libc::EINVAL) => MissingNeed::Kernel(RING_FLAGS),
-            Some(libc::ENOMEM) => MissingNeed::LockedMemory,
-            _ => MissingNeed::Forbidden(error),
-        })?;
+    let ring: IoUring = sized(|entries| {
+        IoUring::builder()
+            .setup_coop_taskrun()
+            .setup_single_issuer()
+            .setup_cqsize(entries.completion)
+            .build(entries.submission)
+    })
+    .map_err(|error| match error.raw_os_error() {
+        Some(libc::EINVAL) => MissingNeed::Kernel(RING_FLAGS),
+        Some(libc::ENOMEM) => MissingNeed::Memory,
+        _ => MissingNeed::Forbidden(error),
+    })?;
     let mut offered = Probe::new();
     ring.submitter().register_probe(&mut offered).map_err(MissingNeed::Forbidden)?;
     let mut found = vec![RING_FLAGS];

@@ -2,21 +2,24 @@
 #![allow(unsafe_code)]
 
 use std::{
-    cell::Cell,
+    cell::{Cell, OnceCell},
+    future::poll_fn,
     io::{self, IoSlice, IoSliceMut},
     mem::MaybeUninit,
     net::SocketAddr,
     os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
     ptr,
     rc::Rc,
+    task::{Context, Poll},
 };
 
-use io_uring::{opcode, types};
+use io_uring::{opcode, squeue, types};
 use socket2::{SockAddr, SockRef};
+use tokio::io::{Interest, unix::AsyncFd};
 
 use super::{
-    check, check_len,
-    op::{self},
+    check, check_len, op,
+    watch::{Rest, RingFd, Watch},
 };
 
 /// What a non-blocking call found.
@@ -26,6 +29,17 @@ pub enum Io {
     Bytes(usize),
     /// Nothing can move now: wait for readiness.
     WouldBlock,
+}
+
+/// What there would be to read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Peek {
+    /// Bytes.
+    Bytes,
+    /// Nothing yet.
+    Nothing,
+    /// Nothing any more: the peer has ended its stream, or is gone.
+    Ended,
 }
 
 /// A connection as `accept` hands it over.
@@ -40,10 +54,12 @@ pub struct Accepted {
 /// A stream socket (TCP or Unix), connected or listening, used by one worker only.
 #[derive(Debug)]
 pub struct Socket {
+    // Dropped before the descriptor, which the kernel holds on to while it watches it.
+    watch: OnceCell<Watch>,
     fd: OwnedFd,
-    /// Set once by [`Socket::cancel`]: every later wait fails at once.
+    /// Set by [`Socket::cancel`]: every later wait fails at once.
     cancelled: Cell<bool>,
-    /// Operations that wait on it now; never too few.
+    /// One-shot operations that wait on it now; never too few.
     waiting: Cell<u8>,
 }
 
@@ -51,7 +67,8 @@ impl Socket {
     /// Takes over a descriptor; it must be in non-blocking mode or only be used through the
     /// methods here, which never block either way.
     pub fn new(fd: OwnedFd) -> Rc<Self> {
-        Rc::new(Self { fd, cancelled: Cell::new(false), waiting: Cell::new(0) })
+        let (watch, cancelled, waiting) = Default::default();
+        Rc::new(Self { watch, fd, cancelled, waiting })
     }
 
     fn raw(&self) -> RawFd {
@@ -105,6 +122,16 @@ impl Socket {
         Ok(Accepted { socket: Self::new(socket.into()), peer })
     }
 
+    /// Takes connections that the kernel has accepted already, as many as there are, but no more
+    /// than `most`. While this goes on, nothing waits on the socket.
+    pub fn accept_more(&self, most: usize) -> Vec<Accepted> {
+        let more = (0..most).map_while(|_| self.accept_waiting().ok()).collect();
+        // The ring would hand on that there is nothing, instead of waiting. What went wrong here
+        // it finds as well.
+        let _ = self.options().set_nonblocking(false);
+        more
+    }
+
     /// Connects a fresh socket of `address`' family.
     ///
     /// # Errors
@@ -121,12 +148,19 @@ impl Socket {
         result
     }
 
-    /// Waits until a read would not block: data, the end of the stream, or an error.
+    /// Waits until a read would not block: data, the end of the stream, or an error. Where the
+    /// last read took all that it had room for, this waits for the turn of others. One task at a
+    /// time may wait here.
     ///
     /// # Errors
     /// `ECANCELED` after [`Socket::cancel`].
-    pub async fn readable(self: &Rc<Self>) -> io::Result<()> {
-        self.ready(libc::POLLIN).await
+    pub async fn readable(&self) -> io::Result<()> {
+        poll_fn(|context| self.poll_readable(context)).await
+    }
+
+    fn poll_readable(&self, context: &Context<'_>) -> Poll<io::Result<()>> {
+        self.live()?;
+        self.watch.get_or_init(|| Watch::begin(self.raw())).poll(self.raw(), context)
     }
 
     /// Waits until a write would not block.
@@ -134,13 +168,10 @@ impl Socket {
     /// # Errors
     /// `ECANCELED` after [`Socket::cancel`].
     pub async fn writable(self: &Rc<Self>) -> io::Result<()> {
-        self.ready(libc::POLLOUT).await
-    }
-
-    async fn ready(self: &Rc<Self>, events: libc::c_short) -> io::Result<()> {
         self.live()?;
         let entry =
-            opcode::PollAdd::new(types::Fd(self.raw()), u32::from(events.cast_unsigned())).build();
+            opcode::PollAdd::new(types::Fd(self.raw()), u32::from(libc::POLLOUT.cast_unsigned()))
+                .build();
         self.waiting.update(|count| count.saturating_add(1));
         let result = op::submit(entry, self.clone()).await.0.map(|_| ());
         self.waiting.update(|count| count.saturating_sub(1));
@@ -154,8 +185,11 @@ impl Socket {
         if self.cancelled.replace(true) {
             return;
         }
-        // The kernel looks through all that waits on the ring for each of these, to the end if it
-        // has to find several: with thousands of connections that is dear.
+        if let Some(watch) = self.watch.get() {
+            watch.wake();
+        }
+        // The kernel looks through all one-shots of the ring for each of these. They are few:
+        // those that wait for data are none of them.
         let one = types::CancelBuilder::fd(types::Fd(self.raw()));
         let wanted = match self.waiting.get() {
             0 => return,
@@ -199,7 +233,18 @@ impl Socket {
                 ptr::null_mut::<libc::socklen_t>(),
             )
         };
-        blocked(check_len(result))
+        self.note_read(check_len(result), buffer.len())
+    }
+
+    /// Looks at what a read would find, and leaves it there.
+    pub fn peek(&self) -> Peek {
+        let mut byte = [MaybeUninit::uninit()];
+        let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT;
+        match blocked(self.options().recv_with_flags(&mut byte, flags)) {
+            Ok(Io::Bytes(1..)) => Peek::Bytes,
+            Ok(Io::WouldBlock) => Peek::Nothing,
+            Ok(Io::Bytes(0)) | Err(_) => Peek::Ended,
+        }
     }
 
     /// Reads what is there into `buffers`, in their order.
@@ -216,7 +261,22 @@ impl Socket {
         let result = unsafe {
             libc::syscall(libc::SYS_recvmsg, self.raw(), &raw mut message, libc::MSG_DONTWAIT)
         };
-        blocked(check_len(result))
+        let room = buffers.iter().map(|buffer| buffer.len()).sum();
+        self.note_read(check_len(result), room)
+    }
+
+    /// What a read found says what the next wait has to wait for.
+    fn note_read(&self, found: io::Result<usize>, room: usize) -> io::Result<Io> {
+        if let Some(watch) = self.watch.get() {
+            watch.note(match &found {
+                Ok(bytes) if *bytes == room => Rest::Perhaps,
+                Ok(_) => Rest::End,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => Rest::Nothing,
+                // Interrupted, or broken.
+                Err(_) => Rest::Perhaps,
+            });
+        }
+        blocked(found)
     }
 
     /// Writes as much of `bytes` as the socket takes now.
@@ -307,6 +367,20 @@ impl Socket {
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.options().local_addr()?.as_socket().ok_or_else(not_ip)
     }
+}
+
+/// Queues `entry`, a poll or a removal; false if there is no room.
+pub(super) fn push_entry(queue: &mut squeue::SubmissionQueue<'_>, entry: &squeue::Entry) -> bool {
+    // JUSTIFICATION: io-uring can't know what an entry points to.
+    // SAFETY: neither polls nor removals point to anything.
+    unsafe { queue.push(entry).is_ok() }
+}
+
+/// Lets the runtime sleep on a ring.
+pub(super) fn register(ring: RingFd) -> io::Result<AsyncFd<RingFd>> {
+    // JUSTIFICATION: the ring lives where all tasks reach it, so that none can borrow from it.
+    // SAFETY: a worker's ring is closed after the runtime and all that it holds.
+    Ok(unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) }?)
 }
 
 const SOCKADDR_MAX: libc::socklen_t = {

@@ -10,10 +10,10 @@ use crate::{
     config::{ClientAuth, Config},
     crls::Before,
     generation::{Generation, Service},
-    handshake,
-    metrics::Metrics,
+    metrics::{CacheMetrics, Metrics},
     pki::{Authority, CrlSpec, Identity, Reason, Spec, Validity},
     quota::Usage,
+    resumption::SessionStore,
     revocation::{Crl, Mode, Offered, Rules, Stale, Store, Stores},
     trust::Refusal,
 };
@@ -88,11 +88,12 @@ impl World {
     fn service(&self, text: &str) -> Arc<Service> {
         let path = self.folder.path().join("countersign.toml");
         fs::write(&path, text).unwrap();
-        let tickets = handshake::ticket_encryption().unwrap();
         let config = Config::load(&path).unwrap();
+        let kept = CacheMetrics::new(&self.metrics);
+        let kept = SessionStore::new(&config.resumption, &kept).unwrap();
         let usage = Usage::new();
         let generation =
-            Generation::new(1, config, &self.metrics, &tickets, &usage, Before::default()).unwrap();
+            Generation::new(1, config, &self.metrics, &kept, &usage, Before::default()).unwrap();
         generation.services[0].clone()
     }
 

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use countersign::{
     metrics::{
-        ALL, BackendMetrics, CrlMetrics, CryptoMetrics, Kind, ListenerMetrics, MetricName, Metrics,
-        ProcessMetrics, WorkerMetrics,
+        ALL, BackendMetrics, CacheMetrics, CrlMetrics, CryptoMetrics, Kind, ListenerMetrics,
+        MetricName, Metrics, ProcessMetrics, WorkerMetrics,
     },
     trust::Refusal,
 };
@@ -38,6 +38,7 @@ pub(crate) fn rendered() -> String {
         BackendMetrics::new(&metrics, "any"),
         WorkerMetrics::new(&metrics, 0),
         CrlMetrics::new(&metrics, "any"),
+        CacheMetrics::new(&metrics),
         CryptoMetrics::new(&metrics),
     );
     metrics.register_expiry("any", 0.0);

@@ -15,6 +15,7 @@ mod config;
 mod crl_server;
 mod pki;
 mod ports;
+mod returning;
 mod server;
 mod tools;
 
@@ -24,6 +25,7 @@ pub use config::{Config, Listener};
 pub use crl_server::{CrlServer, Reply};
 pub use pki::{Files, Pki};
 pub use ports::free_port;
+pub use returning::{KEPT, Returning, TICKETS, VERSIONS, was_resumed};
 pub use server::{LogLine, Sample, Server, Unstarted};
 pub use tools::{Process, Run, curl, require_tool, wait_listening};
 

@@ -69,7 +69,7 @@ fn ca_params(common_name: &str) -> CertificateParams {
 fn make() -> MemoryFiles {
     let mut files = BTreeMap::new();
     let mut put = |name: &str, bytes: Vec<u8>| {
-        let mode = if name == "open.key" { 0o644 } else { 0o600 };
+        let mode = if name.starts_with("open.") { 0o644 } else { 0o600 };
         files.insert(name.to_owned(), (bytes, mode));
     };
     let (ca_key, own_key) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
@@ -169,5 +169,16 @@ fn make() -> MemoryFiles {
     let legacy = key.replace("BEGIN PRIVATE KEY-----", legacy).replace("END P", "END EC P");
     put("legacy.key", legacy.into());
     put("odd.key", b"-----BEGIN PRIVATE KEY-----\nMAA=\n-----END PRIVATE KEY-----\n".to_vec());
+
+    // What looks random, and has bytes that are no text.
+    let ticket = |step: u8, len: u8| (0..len).map(|i| i.wrapping_mul(step) | 128).collect();
+    put("a.ticket", ticket(37, 64));
+    put("copy.ticket", ticket(37, 64));
+    put("b.ticket", ticket(91, 64));
+    put("open.ticket", ticket(53, 64));
+    put("short.ticket", ticket(37, 63));
+    put("long.ticket", ticket(37, 65));
+    put("text.ticket", b"0123456789abcdef".repeat(4));
+    put("same.ticket", [0, 255].repeat(32));
     MemoryFiles(files)
 }

@@ -21,6 +21,8 @@ fn a_good_configuration_has_the_documented_defaults() {
     assert!(config.log.connections);
     let limits = &config.limits;
     assert_eq!((limits.max_connections, limits.max_handshakes), (None, 4096));
+    assert_eq!((limits.max_full_handshakes, limits.reserved_handshakes), (3072, 1024));
+    assert_eq!(limits.max_handshakes_per_address, Some(1024));
     assert_eq!(limits.handshake_timeout, Duration::from_secs(10));
     assert_eq!(limits.idle_timeout, Some(Duration::from_secs(3600)));
     assert_eq!(limits.max_lifetime, None);
@@ -57,6 +59,47 @@ fn values_that_are_set_are_taken() {
     assert_eq!(limits.idle_timeout, None);
     assert_eq!(limits.max_lifetime, Some(Duration::from_secs(5400)));
     assert_eq!(limits.max_session_age, Duration::from_secs(7 * 24 * 3600));
+}
+
+/// The places for handshakes that these lines of `[limits]` give: all, full, reserved, of one
+/// address.
+fn places(lines: &str) -> (usize, usize, usize, Option<usize>) {
+    let limits = good(&with(&format!("[limits]\n{lines}"))).limits;
+    let (all, full) = (limits.max_handshakes, limits.max_full_handshakes);
+    (all, full, limits.reserved_handshakes, limits.max_handshakes_per_address)
+}
+
+#[test]
+fn what_is_not_said_of_the_places_for_handshakes_follows_from_what_is() {
+    assert_eq!(places("max_handshakes = 1"), (1, 1, 0, Some(64)));
+    assert_eq!(places("max_handshakes = 8"), (8, 6, 2, Some(64)));
+    assert_eq!(places("max_handshakes = 1000000"), (1_000_000, 750_000, 250_000, Some(250_000)));
+    assert_eq!(places("max_full_handshakes = 30"), (4096, 30, 10, Some(1024)));
+    assert_eq!(places("reserved_handshakes = 0"), (4096, 3072, 0, Some(1024)));
+    assert_eq!(places("max_handshakes_per_address = \"off\""), (4096, 3072, 1024, None));
+    assert_eq!(places("max_handshakes_per_address = 1"), (4096, 3072, 1024, Some(1)));
+}
+
+#[test]
+fn places_for_handshakes_that_nobody_could_have_are_errors() {
+    for (lines, problem) in [
+        (
+            "max_handshakes = 8\nmax_full_handshakes = 9",
+            "found 9; it takes max_handshakes, 8, at most",
+        ),
+        (
+            "max_handshakes = 8\nreserved_handshakes = 6",
+            "found 6; it takes less than max_full_handshakes, 6, or no stranger could ever connect",
+        ),
+        (
+            "max_handshakes_per_address = \"none\"",
+            "found \"none\"; it takes an integer from 1 to 1000000, or \"off\"",
+        ),
+        ("max_handshakes_per_address = 0", "found 0; it takes an integer from 1 to 1000000"),
+    ] {
+        let errors = errors(&with(&format!("[limits]\n{lines}")));
+        assert!(errors.contains(problem), "{lines}: {errors}");
+    }
 }
 
 #[test]
@@ -129,7 +172,7 @@ fn an_unknown_section_is_refused_with_the_nearest_name() {
     refused(
         &with("speed = 11"),
         "conf/cs.toml:1:1: [speed] is not a key that is known here; accepted: workers, accel, \
-         admin, log, limits, trust, revocation, peers, backends, listener, shadow",
+         admin, log, limits, resumption, trust, revocation, peers, backends, listener, shadow",
     );
 }
 
@@ -245,7 +288,10 @@ admin          127.0.0.1:9464
 log            text, from level info, a line for a connection
 connections    as many as descriptors allow
 handshakes     at most 4096, 10s each
+               at most 3072 full ones, 1024 of either for addresses that were let in lately
+               at most 1024 of one address
 times          idle 1h, lifetime off, half-open 1m, drain 30s, session age 12h
+resumption     sessions are kept here, in 64 MiB at most
 
 listener sip-mtls
   address      0.0.0.0:5061
