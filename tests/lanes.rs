@@ -14,6 +14,7 @@ use std::{
     net::TcpStream,
     sync::{Arc, Barrier},
     thread,
+    time::Duration,
 };
 
 use countersign::{
@@ -142,6 +143,18 @@ fn clients_that_leave_in_the_middle_leave_nothing_behind() {
     let pki = Pki::new();
     let server = Server::start(Config::simple(&pki, Backend::echo().addr()));
     let config = Arc::new(client_config(&pki, Some(&pki.client())));
+    let descriptors = || fs::read_dir(format!("/proc/{}/fd", server.pid())).unwrap().count();
+    // Those of the test's own questions come and go.
+    let least = || {
+        let read = |_| {
+            thread::sleep(Duration::from_millis(10));
+            descriptors()
+        };
+        (0..20).map(read).min().unwrap()
+    };
+    TlsClient::connect(server.addr(), config.clone()).unwrap().echo(b"first");
+    server.wait_connections(1);
+    let before = least();
     thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
@@ -159,8 +172,10 @@ fn clients_that_leave_in_the_middle_leave_nothing_behind() {
             });
         }
     });
-    server.wait_connections(240);
+    server.wait_connections(241);
     server.wait_metric("handshakes_in_flight", &[], 0.0);
+    server.wait_metric("connections_open", &[], 0.0);
+    assert_eq!(least(), before, "descriptors");
     let accepted = server.metric("handshakes_total", &[("result", "accepted")]);
     assert!(accepted >= 40.0, "{accepted}");
     server.stop();

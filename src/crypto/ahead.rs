@@ -14,7 +14,7 @@ const MAX_DRAWS: u32 = 8;
 
 /// What one signature needs of its nonce. It can't be copied, so that it is used once.
 pub(super) struct Prepared {
-    pub(super) inverse: Words,
+    pub(super) inverse: Box<Words>,
     pub(super) r: Words,
 }
 
@@ -43,7 +43,7 @@ impl Ahead {
 }
 
 /// A nonce in 1..order, each with the same probability (FIPS 186-5 §A.3.2).
-pub(super) fn nonce(curve: Curve) -> Result<Words, Failed> {
+pub(super) fn nonce(curve: Curve) -> Result<Box<Words>, Failed> {
     draw(curve, |bytes| rand::fill(bytes).map_err(|_| Failed))
 }
 
@@ -51,12 +51,12 @@ pub(super) fn nonce(curve: Curve) -> Result<Words, Failed> {
 fn draw(
     curve: Curve,
     mut fill: impl FnMut(&mut [u8]) -> Result<(), Failed>,
-) -> Result<Words, Failed> {
+) -> Result<Box<Words>, Failed> {
     for _ in 0..MAX_DRAWS {
         let mut bytes = Zeroizing::new([0; MAX_SCALAR_BYTES]);
         let bytes = &mut bytes[..curve.bytes()];
         fill(bytes)?;
-        let nonce = Words::from_be_bytes(bytes);
+        let nonce = Box::new(Words::from_be_bytes(bytes));
         if nonce.is_below(curve.order()) && !nonce.is_zero() {
             return Ok(nonce);
         }
@@ -89,7 +89,7 @@ mod tests {
                 Ok(())
             })
             .unwrap();
-            assert!(found == Words::from_be_bytes(&order(curve, -1)) && draws.is_empty());
+            assert!(*found == Words::from_be_bytes(&order(curve, -1)) && draws.is_empty());
         }
     }
 

@@ -8,8 +8,6 @@ use std::{
     },
 };
 
-use zeroize::Zeroizing;
-
 use super::{
     Agreement, EcdsaSigning, Failed, RsaSigning, SharedSecret, Verification,
     ahead::{Ahead, Prepared, nonce},
@@ -17,7 +15,7 @@ use super::{
     padding,
     primitives::{
         AgreeLane, CompleteLane, Curve, KeyPair, LANES, MAX_SCALAR_BYTES, Primitives,
-        RsaPrivateLane, SetupLane, VerifyLane, Words,
+        RsaPrivateLane, Secret32, SetupLane, VerifyLane,
     },
     scalar,
 };
@@ -215,7 +213,7 @@ impl Engine {
             .map(|job| AgreeLane {
                 secret: &job.ours.secret,
                 peer: &job.peer,
-                shared: Zeroizing::new([0; 32]),
+                shared: Secret32::default(),
             })
             .collect();
         let status = multi.primitives.x25519(&mut lanes);
@@ -427,9 +425,7 @@ impl Engine {
         let stock = ahead.prepared(curve);
         if stock.len() < count {
             let mut lanes = (0..LANES)
-                .map(|_| {
-                    Ok(SetupLane { nonce: nonce(curve)?, inverse: Words::ZERO, r: Words::ZERO })
-                })
+                .map(|_| Ok(SetupLane::of(nonce(curve)?)))
                 .collect::<Result<Vec<_>, Failed>>()
                 .ok()?;
             let status = multi.primitives.ecdsa_setup(curve, &mut lanes);

@@ -38,7 +38,10 @@ pub enum WhyNot {
     #[error("it is off")]
     Off,
     /// There is no library where one is looked for.
-    #[error("there is no libcrypto_mb.so in {}", SYSTEM_PATHS.join(", "))]
+    #[error(
+        "there is no libcrypto_mb.so in {}; config/crypto_mb.sh of the source links one",
+        SYSTEM_PATHS.join(", ")
+    )]
     Missing,
     /// The CPU lacks an instruction set.
     #[error("this CPU has no {0}")]

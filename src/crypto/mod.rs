@@ -26,7 +26,6 @@ mod tests;
 use std::{fmt, sync::Arc};
 
 use aws_lc_rs::digest::Digest;
-use zeroize::Zeroizing;
 
 pub use ahead::Ahead;
 pub use engine::{Engine, Thresholds, VERIFY_LANES};
@@ -45,7 +44,7 @@ pub struct Failed;
 
 /// A shared secret of X25519, never zero; wiped when dropped.
 #[derive(PartialEq, Eq)]
-pub struct SharedSecret(Zeroizing<[u8; 32]>);
+pub struct SharedSecret(primitives::Secret32);
 
 impl SharedSecret {
     /// Its bytes.

@@ -157,11 +157,15 @@ impl Status {
     }
 }
 
+/// 32 bytes that nobody else may know. They stay where they are when their owner is moved, which
+/// would leave a copy behind otherwise, and are wiped when that is dropped.
+pub(super) type Secret32 = Box<Zeroizing<[u8; 32]>>;
+
 /// An X25519 key pair (RFC 7748 §6.1), for one key agreement.
-#[derive(Clone)]
+#[cfg_attr(test, derive(Clone))]
 pub struct KeyPair {
     /// The secret, clamped (RFC 7748 §5).
-    pub(super) secret: Zeroizing<[u8; 32]>,
+    pub(super) secret: Secret32,
     /// Our key share.
     pub(super) public: [u8; 32],
 }
@@ -170,16 +174,23 @@ pub struct KeyPair {
 pub(super) struct AgreeLane<'a> {
     pub(super) secret: &'a [u8; 32],
     pub(super) peer: &'a [u8; 32],
-    pub(super) shared: Zeroizing<[u8; 32]>,
+    pub(super) shared: Secret32,
 }
 
-/// From the nonce of one signature to what a signature needs of it.
+/// From the nonce of one signature to what a signature needs of it. The nonce and its inverse give
+/// the key away; in boxes, they leave no copy behind when they are moved.
 pub(super) struct SetupLane {
-    pub(super) nonce: Words,
+    pub(super) nonce: Box<Words>,
     /// The nonce's inverse, in the library's own representation.
-    pub(super) inverse: Words,
+    pub(super) inverse: Box<Words>,
     /// The first half of the signature.
     pub(super) r: Words,
+}
+
+impl SetupLane {
+    pub(super) fn of(nonce: Box<Words>) -> Self {
+        Self { nonce, inverse: Box::new(Words::ZERO), r: Words::ZERO }
+    }
 }
 
 /// The end of one signature.

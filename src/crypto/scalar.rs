@@ -6,11 +6,11 @@ use aws_lc_rs::{
     digest::Digest,
     rand,
 };
-use zeroize::Zeroizing;
 
 use super::{
-    Agreement, EcdsaSigning, Failed, RsaSigning, SharedSecret, Verification, keys::encoding,
-    primitives::KeyPair,
+    Agreement, EcdsaSigning, Failed, RsaSigning, SharedSecret, Verification,
+    keys::encoding,
+    primitives::{KeyPair, Secret32},
 };
 
 /// A new X25519 key pair.
@@ -32,7 +32,7 @@ pub(super) fn agree(job: &Agreement) -> Result<SharedSecret, Failed> {
     let secret = PrivateKey::from_private_key(&X25519, &job.ours.secret[..]);
     let peer = UnparsedPublicKey::new(&X25519, job.peer);
     agreement::agree(&secret.map_err(|_| Failed)?, peer, Failed, |shared| {
-        let mut secret = Zeroizing::new([0; 32]);
+        let mut secret = Secret32::default();
         if shared.len() != secret.len() {
             return Err(Failed);
         }
@@ -80,7 +80,7 @@ pub(super) fn another_digest(digest: &Digest) -> Result<Digest, Failed> {
 impl KeyPair {
     /// A new secret, whose public key is still to be computed.
     pub(super) fn new() -> Result<Self, Failed> {
-        let mut secret = Zeroizing::new([0; 32]);
+        let mut secret = Secret32::default();
         rand::fill(&mut secret[..]).map_err(|_| Failed)?;
         secret[0] &= 248;
         secret[31] &= 127;

@@ -5,7 +5,6 @@
 use aws_lc_rs::digest::{Digest, digest};
 use data_encoding::HEXUPPER_PERMISSIVE;
 use rustls_pki_types::PrivateKeyDer;
-use zeroize::Zeroizing;
 
 use super::{
     EcdsaSignature, Failed, Hash, Padding, PublicPoint, RsaKey, RsaSigning, Verification,
@@ -13,7 +12,7 @@ use super::{
     padding,
     primitives::{
         AgreeLane, CompleteLane, Curve, KeyPair, LANES, MAX_SCALAR_BYTES, Primitives,
-        RsaPrivateLane, RsaPublicLane, RsaSize, SetupLane, VerifyLane, Words,
+        RsaPrivateLane, RsaPublicLane, RsaSize, Secret32, SetupLane, VerifyLane, Words,
     },
     scalar,
 };
@@ -78,12 +77,12 @@ const PRODUCT: [&str; 3] = [
     "c3da55379de9c6908e94ea4df28d084f32eccf03491c71f754b4075577a28552",
 ];
 
-fn clamped(hex: &str) -> Option<Zeroizing<[u8; 32]>> {
+fn clamped(hex: &str) -> Option<Secret32> {
     let mut secret: [u8; 32] = bytes(hex)?;
     secret[0] &= 248;
     secret[31] &= 127;
     secret[31] |= 64;
-    Some(secret.into())
+    Some(Box::new(secret.into()))
 }
 
 fn key_pairs(library: &dyn Primitives) -> Option<()> {
@@ -101,7 +100,7 @@ fn agreements(library: &dyn Primitives) -> Option<()> {
         (clamped(PRODUCT[0])?, bytes(PRODUCT[1])?, bytes(PRODUCT[2])?),
         (clamped(PAIRS[1].0)?, bytes(PAIRS[0].1)?, bytes::<32>(SHARED)?),
     ];
-    let lane = |(secret, peer, _)| AgreeLane { secret, peer, shared: Zeroizing::default() };
+    let lane = |(secret, peer, _)| AgreeLane { secret, peer, shared: Secret32::default() };
     let mut lanes: Vec<_> = questions
         .iter()
         .cycle()
@@ -110,14 +109,14 @@ fn agreements(library: &dyn Primitives) -> Option<()> {
         .collect();
     let done = all!(library.x25519(&mut lanes));
     let mut answers = lanes.iter().zip(questions.iter().cycle());
-    if !done || !answers.all(|(lane, (.., shared))| *lane.shared == *shared) {
+    if !done || !answers.all(|(lane, (.., shared))| **lane.shared == *shared) {
         return None;
     }
     // A share of low order fails or gives zero, which the engine takes for the same.
     let mut lanes =
-        [AgreeLane { secret: &questions[0].0, peer: &[0; 32], shared: Zeroizing::new([1; 32]) }];
+        [AgreeLane { secret: &questions[0].0, peer: &[0; 32], shared: Box::new([1; 32].into()) }];
     let status = library.x25519(&mut lanes);
-    (!status.succeeded(0) || *lanes[0].shared == [0; 32]).then_some(())
+    (!status.succeeded(0) || **lanes[0].shared == [0; 32]).then_some(())
 }
 
 /// RFC 6979 §A.2.5 and §A.2.6: a key, and two messages with their nonces and signatures.
@@ -221,10 +220,8 @@ fn signatures(library: &dyn Primitives, curve: Curve) -> Option<()> {
     let known = Ecdsa::of(curve);
     let secret = number(known.secret)?;
     let signed = (0..LANES).map(|lane| known.signed(curve, lane)).collect::<Option<Vec<_>>>()?;
-    let mut nonces: Vec<_> = signed
-        .iter()
-        .map(|s| SetupLane { nonce: s.nonce.clone(), inverse: Words::ZERO, r: Words::ZERO })
-        .collect();
+    let mut nonces: Vec<_> =
+        signed.iter().map(|s| SetupLane::of(Box::new(s.nonce.clone()))).collect();
     if !all!(library.ecdsa_setup(curve, &mut nonces)) {
         return None;
     }

@@ -18,7 +18,6 @@ use aws_lc_rs::{
     signature::{EcdsaKeyPair, KeyPair as _},
 };
 use rustls_pki_types::PrivateKeyDer;
-use zeroize::Zeroizing;
 
 use super::{
     engine::Thresholds,
@@ -494,7 +493,7 @@ fn what_is_computed_is_counted_by_operation_and_engine() {
 fn secrets_don_t_show_in_what_is_printed() {
     let (key, _) = ecdsa_key(Curve::P256);
     let rsa = rsa_key(RsaSize::Rsa2048).unwrap();
-    let secret = SharedSecret(Zeroizing::new([7; 32]));
+    let secret = SharedSecret(Box::new([7; 32].into()));
     let shown = format!("{key:?} {rsa:?} {secret:?} {:?}", key.secret);
     assert_eq!(shown, "EcdsaKey(P256) RsaKey(Rsa2048) SharedSecret(..) Words(..)");
 }

@@ -47,7 +47,7 @@ impl Primitives for Arc<Plain> {
         self.calls.fetch_add(1, Relaxed);
         self.lanes.fetch_add(lanes.len(), Relaxed);
         for lane in lanes {
-            let ours = KeyPair { secret: lane.secret.to_owned().into(), public: [0; 32] };
+            let ours = KeyPair { secret: Box::new(lane.secret.to_owned().into()), public: [0; 32] };
             let shared = scalar::agree(&Agreement { ours, peer: *lane.peer }).unwrap();
             lane.shared.copy_from_slice(shared.as_bytes());
         }

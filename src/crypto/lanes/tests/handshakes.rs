@@ -5,7 +5,7 @@ use std::rc::Rc;
 use rustls::{
     ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection,
     crypto::{CryptoProvider, aws_lc_rs},
-    server::{ResolvesServerCert, WebPkiClientVerifier},
+    server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier},
     sign::{CertifiedKey, SingleCertAndKey},
 };
 use rustls_pki_types::PrivateKeyDer;
@@ -131,6 +131,41 @@ fn a_handshake_that_is_given_up_at_any_of_its_pauses_leaves_nothing() {
         // The agreement, our signature, the client's chain and its signature.
         assert_eq!(points, 5, "{key:?}");
     }
+}
+
+/// Picks no certificate.
+#[derive(Debug)]
+struct Panics;
+
+impl ResolvesServerCert for Panics {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        panic!("in a callback of rustls");
+    }
+}
+
+/// Shows that a panic below rustls ends the handshake that it happened in, and no other.
+#[test]
+fn a_panic_inside_of_rustls_ends_its_own_handshake_alone() {
+    let _plain = installed();
+    let good = configurations(KeyType::P256);
+    let mut server = ServerConfig::clone(&good.1);
+    server.cert_resolver = Arc::new(Panics);
+    let bad = (good.0.clone(), Arc::new(server));
+    let token = Rc::new(());
+    let mut others: Vec<_> = (0..3).map(|_| handshake(&good, token.clone())).collect();
+    assert!(others.iter_mut().all(|other| poll(other).is_pending()));
+    let mut one = handshake(&bad, token.clone());
+    let outcome = (0..9).find_map(|_| match poll(&mut one) {
+        Poll::Ready(outcome) => Some(outcome),
+        Poll::Pending => {
+            run_all();
+            None
+        }
+    });
+    assert!(outcome.unwrap().is_err());
+    run_all();
+    assert!(others.iter_mut().all(|other| pauses(other, 9)));
+    assert_eq!((running(), waiting(), Rc::strong_count(&token)), (0, 0, 1));
 }
 
 /// Shows that other handshakes end well while some are given up around them, in the same batches.
