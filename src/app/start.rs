@@ -22,7 +22,7 @@ use super::{
 use crate::{
     admin::{self, Snapshot},
     admission,
-    config::{Config, ConfigErrors, CrlFetch, Disk},
+    config::{Accel, Config, ConfigErrors, CrlFetch, Disk},
     crls::{Before, Copies, Crls, Targets},
     crypto::{Choice, Engine, WhyNot},
     generation::{Generation, GenerationError},
@@ -228,7 +228,7 @@ impl App {
         let connections = max_connections(&config, descriptors)?;
         let cpus = worker_cpus(&config)?;
         let metrics = Metrics::new()?;
-        let engine = engine(&config.accel.crypto_mb)?.counted(CryptoMetrics::new(&metrics));
+        let engine = engine(&config.accel)?.counted(CryptoMetrics::new(&metrics));
         let engine = Arc::new(engine);
         let cache_metrics = CacheMetrics::new(&metrics);
         let sessions = SessionStore::new(&config.resumption, &cache_metrics);
@@ -342,13 +342,13 @@ impl App {
 
 /// The engine of all workers. A library that is named has to work; where none was asked for, what
 /// isn't there is only said.
-fn engine(choice: &Choice) -> Result<Engine, StartError> {
-    match Engine::load(choice) {
+fn engine(accel: &Accel) -> Result<Engine, StartError> {
+    match Engine::load(&accel.crypto_mb) {
         Ok(engine) => {
             tracing::info!(engine = engine.name(), "handshakes are computed several at a time");
-            Ok(engine)
+            Ok(engine.verifying_by(accel.verify))
         }
-        Err(why) if matches!(choice, Choice::File(_)) => Err(StartError::Engine(why)),
+        Err(why) if matches!(accel.crypto_mb, Choice::File(_)) => Err(StartError::Engine(why)),
         Err(why) => {
             tracing::info!(%why, "handshakes are computed one at a time");
             Ok(Engine::scalar())

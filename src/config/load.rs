@@ -19,9 +19,8 @@ use super::{
     listeners, peer_sets,
     reader::Reader,
     resumption, revocation, trust,
-    values::{parse_cpus, parse_crypto_mb, parse_listen_or_off},
+    values::{parse_cpus, parse_crypto_mb, parse_listen_or_off, parse_verifying},
 };
-use crate::crypto::Choice;
 
 /// Where metrics are served unless the configuration says otherwise.
 const ADMIN_LISTEN_DEFAULT: &str = "127.0.0.1:9464";
@@ -141,10 +140,11 @@ fn read_workers(reader: Option<Reader<'_>>) -> Workers {
 }
 
 fn read_accel(reader: Option<Reader<'_>>) -> Accel {
-    let Some(mut reader) = reader else { return Accel { crypto_mb: Choice::Auto } };
+    let Some(mut reader) = reader else { return Accel::default() };
     let crypto_mb = reader.parsed("crypto_mb", parse_crypto_mb).map(|choice| choice.value);
+    let verify = reader.parsed("verify", parse_verifying).map(|verifying| verifying.value);
     reader.finish();
-    Accel { crypto_mb: crypto_mb.unwrap_or_default() }
+    Accel { crypto_mb: crypto_mb.unwrap_or_default(), verify: verify.unwrap_or_default() }
 }
 
 struct AdminDraft {

@@ -41,7 +41,10 @@ pub use self::{
     revocation::{CrlFetch, CrlFetching, CrlSource, LoadedCrls, Revocation},
     url::HttpUrl,
 };
-use crate::{crypto::Choice, name::NamePattern};
+use crate::{
+    crypto::{Choice, Verifying},
+    name::NamePattern,
+};
 
 /// Everything that one generation of the appliance serves.
 #[derive(Debug)]
@@ -86,11 +89,13 @@ pub struct Workers {
 }
 
 /// `[accel]`
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Accel {
     /// `crypto_mb`: which library computes several operations of handshakes at a time. Default
     /// `"auto"`.
     pub crypto_mb: Choice,
+    /// `verify`: who verifies clients' signatures. Default `"aws-lc-rs"`.
+    pub verify: Verifying,
 }
 
 /// `[admin]`

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::ServerAddress;
-use crate::crypto::Choice;
+use crate::crypto::{Choice, Verifying};
 
 /// The highest CPU number that is understood: what the kernel's affinity masks hold by default.
 const CPU_MAX: usize = 1023;
@@ -66,6 +66,15 @@ pub(super) fn parse_crypto_mb(text: &str) -> Result<Choice, String> {
         "off" => Ok(Choice::Off),
         path if Path::new(path).is_absolute() => Ok(Choice::File(path.into())),
         _ => Err("it takes \"auto\", \"off\", or the absolute path of libcrypto_mb.so".to_owned()),
+    }
+}
+
+/// `"aws-lc-rs"` or `"crypto_mb"`.
+pub(super) fn parse_verifying(text: &str) -> Result<Verifying, String> {
+    match text {
+        "aws-lc-rs" => Ok(Verifying::AwsLcRs),
+        "crypto_mb" => Ok(Verifying::CryptoMb),
+        _ => Err("it takes \"aws-lc-rs\" or \"crypto_mb\"".to_owned()),
     }
 }
 

@@ -122,6 +122,11 @@ impl Engine {
         self
     }
 
+    /// Whether verifications are worth waiting for others.
+    pub(super) fn verifies_in_batches(&self, curve: Curve) -> bool {
+        self.thresholds().is_some_and(|least| least.verify[curve as usize] <= VERIFY_LANES)
+    }
+
     /// What it is, for people.
     pub fn name(&self) -> &str {
         self.trusted().map_or("aws-lc-rs", |multi| multi.primitives.name())

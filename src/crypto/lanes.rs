@@ -353,8 +353,12 @@ pub(super) fn sign(job: EcdsaSigning) -> Result<Vec<u8>, Failed> {
 /// What [`Engine::verify`] finds.
 pub(super) fn verify(job: Verification) -> bool {
     let lanes = worker();
-    let queue = &lanes.verify[job.key.curve() as usize];
-    lanes.ask(queue, job, |jobs| lanes.engine().verify(jobs)).unwrap_or(false)
+    let (engine, curve) = (lanes.engine(), job.key.curve());
+    if !engine.verifies_in_batches(curve) {
+        return engine.verify(&[job]).pop().unwrap_or(false);
+    }
+    let queue = &lanes.verify[curve as usize];
+    lanes.ask(queue, job, |jobs| engine.verify(jobs)).unwrap_or(false)
 }
 
 /// What [`Engine::rsa_sign`] makes.

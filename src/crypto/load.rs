@@ -31,6 +31,16 @@ pub enum Choice {
     File(PathBuf),
 }
 
+/// Who verifies the signatures by which clients prove that they have their keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Verifying {
+    /// aws-lc-rs, one by one: no fault of the library can let anybody in.
+    #[default]
+    AwsLcRs,
+    /// The library as well, with canaries in each batch.
+    CryptoMb,
+}
+
 /// Why operations are carried out one by one.
 #[derive(Debug, thiserror::Error)]
 pub enum WhyNot {
@@ -102,6 +112,16 @@ impl Engine {
         let engine = Self::with(Box::new(library), Thresholds::ALWAYS);
         let thresholds = measure::thresholds(&engine);
         Ok(engine.with_thresholds(thresholds))
+    }
+
+    /// Leaves verifications to whom the operator trusts with them.
+    pub fn verifying_by(self, verifying: Verifying) -> Self {
+        match (self.thresholds(), verifying) {
+            (Some(thresholds), Verifying::AwsLcRs) => {
+                self.with_thresholds(Thresholds { verify: Thresholds::NEVER.verify, ..thresholds })
+            }
+            _ => self,
+        }
     }
 
     /// Puts the questions of the start again, with `breath` between two of them; a wrong answer

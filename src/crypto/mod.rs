@@ -30,7 +30,7 @@ use aws_lc_rs::digest::Digest;
 pub use ahead::Ahead;
 pub use engine::{Engine, Thresholds, VERIFY_LANES};
 pub use keys::{EcdsaKey, EcdsaSignature, PublicPoint, RsaKey};
-pub use load::{Choice, WhyNot};
+pub use load::{Choice, Verifying, WhyNot};
 pub use mb::LoadError;
 pub use measure::{Speed, speeds};
 pub use padding::{Hash, Padding};

@@ -421,6 +421,24 @@ fn an_engine_that_accepts_wrong_signatures_is_found_by_its_canary() {
     assert!(!engine.is_accelerated());
 }
 
+/// Unless the operator says otherwise, the library isn't asked at all.
+#[test]
+fn a_signature_that_lets_a_client_in_is_verified_by_aws_lc_rs_alone() {
+    let curve = Curve::P256;
+    let (key, public) = ecdsa_key(curve);
+    let (right, wrong) = (message(0, curve.hash()), message(1, curve.hash()));
+    let signature = scalar::sign(&EcdsaSigning { key, digest: right }).unwrap();
+    let jobs = [right, wrong].map(|digest| verification(curve, &public, digest, &signature));
+    for (verifying, asked) in [(Verifying::AwsLcRs, false), (Verifying::CryptoMb, true)] {
+        let engine = Faulty::engine(Fault::Nothing, 0).verifying_by(verifying);
+        assert_eq!(engine.verifies_in_batches(curve), asked);
+        assert_eq!(engine.verify(&jobs), [true, false]);
+        // The canary would have given away that the library says yes to everything.
+        assert_eq!(engine.is_accelerated(), !asked);
+    }
+    assert_eq!(Verifying::default(), Verifying::AwsLcRs);
+}
+
 #[test]
 fn wrong_key_pairs_and_agreements_are_found_by_sampling() {
     let engine = Faulty::engine(Fault::Nothing, 0);
