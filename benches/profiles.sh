@@ -41,7 +41,7 @@ await() { # WHAT LOG COMMAND…
     die "$what" "$log"
 }
 listens() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
-says_where() { grep -q 'listens on' "$1"; }
+says_where() { grep -qs 'listens on' "$1"; }
 
 "$bin" pki init "$work/ca" >/dev/null
 "$bin" pki issue "$work/ca" "$name" --server --out "$work/server" >/dev/null

@@ -69,7 +69,8 @@ struct Multi {
     primitives: Box<dyn Primitives>,
     trusted: AtomicBool,
     thresholds: Thresholds,
-    batches: AtomicU32,
+    /// Batches by [`CryptoOperation::ALL`].
+    batches: Box<[AtomicU32]>,
     /// Batches of verifications, by [`Curve::ALL`].
     verifications: [AtomicUsize; 2],
     canaries: [OnceLock<Verification>; 2],
@@ -100,7 +101,7 @@ impl Engine {
                 primitives,
                 trusted: AtomicBool::new(true),
                 thresholds,
-                batches: AtomicU32::new(0),
+                batches: CryptoOperation::ALL.iter().map(|_| AtomicU32::default()).collect(),
                 verifications: Default::default(),
                 canaries: Default::default(),
             }),
@@ -124,7 +125,7 @@ impl Engine {
 
     /// Whether verifications are worth waiting for others.
     pub(super) fn verifies_in_batches(&self, curve: Curve) -> bool {
-        self.thresholds().is_some_and(|least| least.verify[curve as usize] <= VERIFY_LANES)
+        self.thresholds().is_some_and(|least| least.verify[curve as usize] < NEVER)
     }
 
     /// What it is, for people.
@@ -191,7 +192,7 @@ impl Engine {
         let mut pairs = (0..LANES).map(|_| KeyPair::new()).collect::<Result<Vec<_>, _>>()?;
         let status = multi.primitives.x25519_public(&mut pairs);
         self.count_batch(CryptoOperation::X25519KeyPair, LANES);
-        let lane = multi.sampled(LANES);
+        let lane = multi.sampled(CryptoOperation::X25519KeyPair, LANES);
         let good = (0..LANES).all(|lane| status.succeeded(lane));
         let good = good
             && lane.is_none_or(|lane| {
@@ -222,7 +223,7 @@ impl Engine {
             })
             .collect();
         let status = multi.primitives.x25519(&mut lanes);
-        let sampled = multi.sampled(jobs.len());
+        let sampled = multi.sampled(KIND, jobs.len());
         let mut results = Vec::with_capacity(jobs.len());
         for (lane, (job, AgreeLane { shared, .. })) in jobs.iter().zip(lanes).enumerate() {
             let zero = shared.iter().fold(0, |all, byte| all | byte) == 0;
@@ -250,7 +251,7 @@ impl Engine {
         let kind = first.key.curve.signing_kind();
         let one_by_one = || self.one_by_one(kind, jobs, scalar::sign);
         let curve = one_of_all(jobs.iter().map(|job| job.key.curve));
-        let Some(curve) = curve.filter(|c| jobs.iter().all(|j| j.digest.algorithm() == c.hash()))
+        let Some(curve) = curve.filter(|curve| jobs.iter().all(|job| curve.takes(&job.digest)))
         else {
             return one_by_one();
         };
@@ -279,9 +280,11 @@ impl Engine {
             .iter()
             .map(|lane| write_ecdsa_signature(&lane.r[..bytes], &lane.s[..bytes]))
             .collect();
+        // Two signatures from one nonce would give the key away, though both are valid.
         let good = (0..jobs.len()).all(|lane| status.succeeded(lane))
+            && !has_twice(lanes.iter().map(|lane| lane.r))
             && multi
-                .sampled(jobs.len())
+                .sampled(kind, jobs.len())
                 .is_none_or(|lane| scalar::is_signed(&jobs[lane], &signatures[lane]));
         if !good {
             self.switch_off("an ECDSA signature");
@@ -296,7 +299,7 @@ impl Engine {
         let kind = first.key.curve.verifying_kind();
         let one_by_one = || self.one_by_one(kind, jobs, scalar::verify);
         let curve = one_of_all(jobs.iter().map(|job| job.key.curve));
-        let Some(curve) = curve.filter(|c| jobs.iter().all(|j| j.digest.algorithm() == c.hash()))
+        let Some(curve) = curve.filter(|curve| jobs.iter().all(|job| curve.takes(&job.digest)))
         else {
             return one_by_one();
         };
@@ -323,7 +326,7 @@ impl Engine {
             })
             .collect();
         let status = multi.primitives.ecdsa_verify(curve, &lanes);
-        let sampled = multi.sampled(jobs.len());
+        let sampled = multi.sampled(kind, jobs.len());
         let lane_of = |number: usize| (begin + number) % LANES;
         let deceived = (jobs.len()..LANES).any(|number| status.succeeded(lane_of(number)));
         let mut verdicts = Vec::with_capacity(jobs.len());
@@ -435,7 +438,9 @@ impl Engine {
                 .ok()?;
             let status = multi.primitives.ecdsa_setup(curve, &mut lanes);
             self.count_batch(curve.nonce_kind(), LANES);
-            if !(0..LANES).all(|lane| status.succeeded(lane)) {
+            let made = lanes.iter().map(|lane| lane.r.0);
+            let all = stock.iter().map(|nonce| nonce.r.0).chain(made);
+            if !(0..LANES).all(|lane| status.succeeded(lane)) || has_twice(all) {
                 self.switch_off("an ECDSA nonce");
                 return None;
             }
@@ -452,9 +457,9 @@ impl fmt::Debug for Engine {
 }
 
 impl Multi {
-    /// Counts a batch, and picks the lane of it, if any, that is computed again.
-    fn sampled(&self, lanes: usize) -> Option<usize> {
-        let batch = self.batches.fetch_add(1, Relaxed);
+    /// Counts a batch of that kind, and picks the lane of it, if any, that is computed again.
+    fn sampled(&self, kind: CryptoOperation, lanes: usize) -> Option<usize> {
+        let batch = self.batches[kind as usize].fetch_add(1, Relaxed);
         let turn = batch / SAMPLE_EVERY;
         (batch.is_multiple_of(SAMPLE_EVERY)).then_some(turn as usize % lanes)
     }
@@ -474,6 +479,11 @@ fn fixed(digest: &[u8]) -> [u8; MAX_SCALAR_BYTES] {
     let length = digest.len().min(MAX_SCALAR_BYTES);
     fixed[..length].copy_from_slice(&digest[..length]);
     fixed
+}
+
+fn has_twice<T: PartialEq>(all: impl Iterator<Item = T>) -> bool {
+    let all: Vec<T> = all.collect();
+    (1..all.len()).any(|last| all[..last].contains(&all[last]))
 }
 
 /// What all have, if they have the same and there are any.

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use aws_lc_rs::{
+    digest::Digest,
     encoding::{AsBigEndian, EcPrivateKeyBin},
     rsa::KeyPair as RsaKeyPair,
     signature::{
@@ -35,6 +36,14 @@ impl Curve {
             Self::P256 => &signature::ECDSA_P256_SHA256_ASN1_SIGNING,
             Self::P384 => &signature::ECDSA_P384_SHA384_ASN1_SIGNING,
         }
+    }
+
+    /// Whether this digest can be signed and verified side by side: by the hash of the curve, and
+    /// within 1..order, as the library takes it. ECDSA has others too (FIPS 186-5 §6.4), one in
+    /// 2³² for P-256.
+    pub(super) fn takes(self, digest: &Digest) -> bool {
+        let number = Words::from_be_bytes(digest.as_ref());
+        digest.algorithm() == self.hash() && !number.is_zero() && number.is_below(self.order())
     }
 
     /// The hash of its signatures.

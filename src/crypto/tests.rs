@@ -421,6 +421,39 @@ fn an_engine_that_accepts_wrong_signatures_is_found_by_its_canary() {
     assert!(!engine.is_accelerated());
 }
 
+/// A digest that isn't below the order of the curve, which the library refuses, is nobody's fault.
+#[test]
+fn digests_that_the_library_does_not_take_are_left_to_aws_lc_rs() {
+    let (key, public) = ecdsa_key(Curve::P256);
+    for byte in [0, 0xff] {
+        let digest = Digest::import_less_safe(&[byte; 32], Curve::P256.hash()).unwrap();
+        assert!(!Curve::P256.takes(&digest));
+        let engine = Faulty::engine(Fault::Bit(LANES), 0);
+        let jobs = [EcdsaSigning { key: key.clone(), digest }];
+        let signatures = engine.sign(&jobs, &mut Ahead::default());
+        let signature = signatures[0].as_ref().unwrap();
+        assert!(scalar::is_signed(&jobs[0], signature));
+        let jobs = [verification(Curve::P256, &public, digest, signature)];
+        assert_eq!(engine.verify(&jobs), [true]);
+        assert!(engine.is_accelerated());
+    }
+}
+
+/// A library that says that all went well, and makes all nonces the same.
+#[test]
+fn signatures_that_share_a_nonce_do_not_leave() {
+    let (key, _) = ecdsa_key(Curve::P256);
+    let engine = Faulty::engine(Fault::Nothing, 0);
+    let digest = |lane| message(lane, Curve::P256.hash());
+    let jobs: Vec<_> =
+        (0..2).map(|lane| EcdsaSigning { key: key.clone(), digest: digest(lane) }).collect();
+    let signatures = engine.sign(&jobs, &mut Ahead::default());
+    assert!(!engine.is_accelerated());
+    for (job, signature) in jobs.iter().zip(&signatures) {
+        assert!(scalar::is_signed(job, signature.as_ref().unwrap()));
+    }
+}
+
 /// Unless the operator says otherwise, the library isn't asked at all.
 #[test]
 fn a_signature_that_lets_a_client_in_is_verified_by_aws_lc_rs_alone() {

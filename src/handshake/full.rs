@@ -98,6 +98,8 @@ struct GuardedKey(Arc<dyn SigningKey>);
 
 impl SigningKey for GuardedKey {
     fn choose_scheme(&self, offered: &[SignatureScheme]) -> Option<Box<dyn Signer>> {
+        // Whatever session was accepted before, rustls has turned it down.
+        context::current(|context| context.lineage = None);
         if has_place() { self.0.choose_scheme(offered) } else { None }
     }
 

@@ -8,7 +8,7 @@
 //! the same segment would move its keys on from the secrets that it hands over, with the answer
 //! still inside of it.
 
-use std::{rc::Rc, sync::Arc};
+use std::{ops::RangeInclusive, rc::Rc, sync::Arc};
 
 use rustls::{
     ProtocolVersion, ServerConfig,
@@ -105,6 +105,12 @@ impl Machine {
         &self.input[..self.filled]
     }
 
+    /// Whether the client's last bytes are the beginning of a record, about which nothing can be said
+    /// before it is whole.
+    pub(super) fn is_amid_record(&self) -> bool {
+        begins_record(&self.input[self.whole..self.filled])
+    }
+
     /// Whether the client's very first bytes are still to be judged.
     pub(super) fn is_fresh(&self) -> bool {
         !self.answered && self.failed.is_none()
@@ -187,6 +193,21 @@ impl Machine {
     }
 }
 
+/// Whether that may become a record (RFC 8446 §5.1, §5.2), and isn't a whole one.
+fn begins_record(input: &[u8]) -> bool {
+    const KINDS: RangeInclusive<u8> = 20..=23;
+    const MAX_CIPHERTEXT_BYTES: usize = (1 << 14) + 256;
+    let is_record = match *input {
+        [kind, 3, _, high, low, ..] => {
+            let length = usize::from(u16::from_be_bytes([high, low]));
+            KINDS.contains(&kind) && length <= MAX_CIPHERTEXT_BYTES
+        }
+        [kind] | [kind, 3] | [kind, 3, _] | [kind, 3, _, _] => KINDS.contains(&kind),
+        _ => false,
+    };
+    is_record && record_len(input) > input.len()
+}
+
 /// The length of the record that begins there, header included; more than there is while it
 /// isn't whole.
 fn record_len(input: &[u8]) -> usize {
@@ -215,6 +236,30 @@ fn encode<D>(data: &mut EncodeTlsData<'_, D>, output: &mut Vec<u8>) -> Result<()
                 output.truncate(start);
                 return Err(rustls::Error::General(error.to_string()));
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_beginning_of_a_record_is_waited_for_until_it_is_whole() {
+        let record = [&[22, 3, 1, 0, 3][..], b"abc"].concat();
+        for bytes in 1..record.len() {
+            assert!(begins_record(&record[..bytes]), "{bytes}");
+        }
+        assert!(!begins_record(&record));
+        assert!(!begins_record(&[&record[..], &record[..4]].concat()));
+    }
+
+    #[test]
+    fn what_can_not_become_a_record_is_refused_without_waiting_for_more() {
+        let all: [&[u8]; 6] =
+            [&[], &[19], &[24, 3], &[22, 2], &[22, 2, 0, 0], &[22, 3, 3, 0xff, 0xff]];
+        for input in all {
+            assert!(!begins_record(input), "{input:?}");
         }
     }
 }

@@ -221,6 +221,10 @@ async fn read(
                 if machine.is_fresh() {
                     preamble::judge(machine.unread()).map_err(End::NotTls)?;
                 }
+                // Whoever drips gets no turn for it, and stays stale.
+                if machine.is_amid_record() {
+                    continue;
+                }
                 return Ok(());
             }
             Io::WouldBlock => {

@@ -120,15 +120,15 @@ impl Watches {
         }
     }
 
-    /// Where it fails, for want of memory, the entries stay queued for the next turn.
+    /// Where it fails, for want of memory, entries stay queued for the next turn.
     fn submit(&mut self) {
-        if self.ring.submit().is_ok() {
+        if self.ring.submit().is_ok() && self.ring.submission().is_empty() {
             self.submitted = self.submitted.wrapping_add(1);
         }
     }
 
     /// A turn of the loop: submits what is queued, and wakes those for whom there is news; how
-    /// many there were.
+    /// many there were. What couldn't be submitted counts too: the loop must not sleep on it.
     fn turn(&mut self) -> usize {
         let queue = self.ring.submission();
         // What didn't fit into the completion queue has to be asked for.
@@ -137,7 +137,7 @@ impl Watches {
         if needed {
             self.submit();
         }
-        let mut count = self.again.len();
+        let mut count = self.again.len() + self.ring.submission().len();
         for index in self.again.drain(..) {
             if let Some(watched) = self.sockets.get_mut(index)
                 && watched.news == News::Waiting
@@ -157,6 +157,8 @@ impl Watches {
             .multi(true)
             .build();
         self.queue(&watch.user_data(index as u64));
+        // Queueing it may have submitted others before.
+        self.sockets[index].queued = self.submitted;
     }
 }
 
@@ -290,7 +292,7 @@ impl Watch {
                 ended: false,
                 armed: true,
                 forgotten: false,
-                queued: watches.submitted,
+                queued: 0,
             });
             watches.arm(index, fd);
             index
@@ -316,7 +318,7 @@ impl Watch {
                 watches.again.push(self.0);
                 watches.wake_loop();
             } else if !watched.armed {
-                (watched.armed, watched.queued) = (true, watches.submitted);
+                watched.armed = true;
                 watches.arm(self.0, fd);
             }
             Poll::Pending

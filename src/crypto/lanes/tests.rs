@@ -79,7 +79,9 @@ impl Primitives for Arc<Plain> {
 /// and is aws-lc-rs' then.
 pub(crate) fn installed() -> Arc<Plain> {
     let plain = Arc::new(Plain::default());
-    let thresholds = Thresholds { agree: 1, key_pairs_ahead: true, ..Thresholds::NEVER };
+    // Verifications wait, for more than a batch has room for.
+    let verify = [VERIFY_LANES + 1; 2];
+    let thresholds = Thresholds { agree: 1, verify, key_pairs_ahead: true, ..Thresholds::NEVER };
     install(Arc::new(Engine::with(Box::new(plain.clone()), thresholds)));
     plain
 }
