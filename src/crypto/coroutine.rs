@@ -1,7 +1,7 @@
 //! Plain calls that can pause in the middle, each on a stack of its own.
 //!
 //! rustls calls its cryptography and wants an answer. Inside of [`run`], such a call may
-//! [`pause`] until a batch has its answer, and the worker goes on with something else. A stack is
+//! `pause` until a batch has its answer, and the worker goes on with something else. A stack is
 //! taken only for as long as one call into rustls lasts, never while a handshake waits for the
 //! network.
 #![allow(unsafe_code)]

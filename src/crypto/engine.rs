@@ -43,7 +43,7 @@ pub struct Thresholds {
     pub sign: [usize; 2],
     /// Verifications, by [`Curve::ALL`].
     pub verify: [usize; 2],
-    /// RSA signatures, by [`RsaSize::ALL`].
+    /// RSA signatures, by [`RsaSize::ALL`](super::RsaSize::ALL).
     pub rsa: [usize; 3],
     /// Whether key pairs are cheaper eight at a time.
     pub key_pairs_ahead: bool,
