@@ -158,7 +158,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("quota", &["config"]),
     ("config", &["crypto", "name", "revocation"]),
     ("record", &["crypto"]),
-    ("crypto", &["metrics"]),
+    ("crypto", &["metrics", "ring"]),
     ("metrics", &[]),
     ("name", &[]),
     ("proxy", &[]),

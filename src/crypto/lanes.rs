@@ -22,6 +22,7 @@ use super::{
     Agreement, Ahead, Curve, EcdsaSigning, Engine, Failed, KeyPair, LANES, RsaSigning, RsaSize,
     SharedSecret, VERIFY_LANES, Verification, coroutine,
 };
+use crate::ring;
 
 /// Handshakes that have to be going on before any of them waits for company: a lone client would
 /// wait for nothing.
@@ -204,19 +205,6 @@ pub async fn serve<T>(turn: impl AsyncFn() -> T) {
     }
 }
 
-/// Lets every task run that can.
-async fn others() {
-    let mut others_ran = false;
-    poll_fn(|cx| {
-        if std::mem::replace(&mut others_ran, true) {
-            return Poll::Ready(());
-        }
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    })
-    .await;
-}
-
 /// A queue of the lanes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
@@ -253,7 +241,7 @@ impl Lanes {
         for _ in 0..MAX_TURNS {
             let before = self.submitted.get();
             // Those who can go on ask for their turns, and have them before this one.
-            others().await;
+            ring::others().await;
             drop(turn().await);
             if self.submitted.get() == before {
                 break;

@@ -60,11 +60,11 @@ pub fn spawn(task: impl Future<Output = ()> + 'static) {
 pub async fn pass() {
     let (_, ()) = op::submit(opcode::Nop::new().build(), ()).await;
     watch::look();
-    turn().await;
+    others().await;
 }
 
-/// Lets all tasks go first that are ready now.
-async fn turn() {
+/// Lets all tasks of this worker go first that are ready now.
+pub async fn others() {
     let mut had_theirs = false;
     poll_fn(|context| {
         if std::mem::replace(&mut had_theirs, true) {
