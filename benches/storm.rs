@@ -177,7 +177,7 @@ fn measure(options: &Options) -> Result<(), Failed> {
 /// Runs it on a thread of its own on the load's CPU, with less right to it than what measures
 /// latency.
 fn apart(call: impl FnOnce() -> Result<Counts, Failed> + Send) -> Result<Counts, Failed> {
-    const NICER_BY: i32 = 5;
+    const NICER_BY: i32 = 19;
     thread::scope(|scope| {
         let thread = scope.spawn(|| {
             core_affinity::set_for_current(core_affinity::CoreId { id: LOAD_CPU });

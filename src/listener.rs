@@ -14,6 +14,7 @@ use socket2::{Domain, Protocol, Socket as RawSocket, Type};
 use crate::{
     connection,
     generation::Service,
+    handshake,
     metrics::AcceptError,
     ring::{self, Accepted, Socket},
     worker::Worker,
@@ -99,8 +100,12 @@ async fn accept_all(worker: Rc<Worker>, socket: Rc<Socket>, service: Rc<RefCell<
         let error = match socket.accept().await {
             Ok(accepted) => {
                 pause = FIRST_PAUSE;
-                begin(&worker, &service, accepted);
-                if worker.door.is_crowded() {
+                if !worker.door.is_crowded() {
+                    begin(&worker, &service, accepted);
+                } else {
+                    // What a storm costs here is counted among its handshakes.
+                    let _turn = handshake::turn().await;
+                    begin(&worker, &service, accepted);
                     for accepted in socket.accept_more(ACCEPTS_A_PASS - 1) {
                         begin(&worker, &service, accepted);
                     }

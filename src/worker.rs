@@ -134,6 +134,7 @@ pub fn spawn(
         ring::run(async move {
             if batches {
                 ring::spawn(handshake::serve_lanes());
+                ring::spawn(handshake::serve_aside());
             }
             let worker = Rc::new(Worker {
                 door: Door::new(process.budgets.clone()),
@@ -182,7 +183,7 @@ impl Life {
                     self.enforce();
                     ticks = ticks.wrapping_add(1);
                     if ticks.is_multiple_of(TICKS_A_READING) {
-                        self.metrics.busy(sys::thread_cpu_time());
+                        self.metrics.busy(sys::thread_cpu_time() + lanes::aside_cpu_time());
                     }
                 }
                 () = tokio::time::sleep(PAUSE), if self.worker.sessions.has_work() => {

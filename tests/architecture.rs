@@ -94,7 +94,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "sys",
         ],
     ),
-    ("listener", &["connection", "generation", "metrics", "ring", "worker"]),
+    ("listener", &["connection", "generation", "handshake", "metrics", "ring", "worker"]),
     (
         "connection",
         &[
@@ -158,7 +158,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("quota", &["config"]),
     ("config", &["crypto", "name", "revocation"]),
     ("record", &["crypto"]),
-    ("crypto", &["metrics", "ring"]),
+    ("crypto", &["metrics", "ring", "sys"]),
     ("metrics", &[]),
     ("name", &[]),
     ("proxy", &[]),

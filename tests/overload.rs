@@ -442,11 +442,16 @@ fn a_flood_is_counted_exactly_and_leaves_nothing_behind() {
     });
     scene.is_idle();
     let accepted = scene.server.metric("connections_accepted_total", &[]);
-    let at_the_door: f64 =
-        ["max_connections", "max_handshakes_per_address", "max_handshakes", "reserved_handshakes"]
-            .map(|reason| scene.shed(reason))
-            .iter()
-            .sum();
+    let at_the_door: f64 = [
+        "max_connections",
+        "max_handshakes_per_address",
+        "max_handshakes",
+        "reserved_handshakes",
+        "max_handshake_wait",
+    ]
+    .map(|reason| scene.shed(reason))
+    .iter()
+    .sum();
     let sent = f64::from(THREADS) * EACH as f64 + 1.0;
     assert_eq!(accepted + at_the_door, sent);
     assert_eq!(scene.server.metric("handshakes_total", &[]), accepted);

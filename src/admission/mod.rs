@@ -9,6 +9,8 @@
 //!    let in lately. If there is none left, the handshake of this worker that has waited longest
 //!    for its client makes room, where that has been too long.
 //!
+//! and, before these, the prospect to begin before clients lose their patience: see [`line`].
+//!
 //! A handshake that resumes no session needs, before its key agreement,
 //!
 //! 4. a place among the full handshakes in flight, with the same reserve and the same way to room.
@@ -19,6 +21,7 @@
 
 mod addresses;
 mod budget;
+mod line;
 mod recent;
 mod stale;
 #[cfg(test)]
@@ -32,13 +35,15 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use addresses::{Addresses, Origin};
 use budget::{Budget, Exhausted, Places};
+use line::Line;
 use recent::Recent;
 use stale::{Kind, Waiting};
+use tokio::sync::oneshot;
 
 use crate::{
     metrics::{ProcessMetrics, ShedReason},
@@ -66,6 +71,8 @@ pub struct Limits {
     pub reserved: usize,
     /// Handshakes in flight of one address (IPv6: of a network of 64 bits); `None` is no limit.
     pub of_one_address: Option<usize>,
+    /// How long a handshake may wait to begin; whoever would wait longer isn't let in.
+    pub wait: Duration,
 }
 
 /// What is in use, in the whole process.
@@ -76,6 +83,8 @@ pub struct Budgets {
     handshakes: Places,
     full: Places,
     addresses: Addresses,
+    /// How long a handshake may wait to begin, in µs.
+    wait_us: AtomicU64,
     recent: Recent,
     began: Instant,
     /// When a line of the log was due last, in seconds since it began, and 1.
@@ -91,6 +100,7 @@ impl Budgets {
             handshakes: Places::new(limits.handshakes, limits.reserved),
             full: Places::new(limits.full, limits.reserved),
             addresses: Addresses::new(limits.of_one_address),
+            wait_us: AtomicU64::new(whole_us(limits.wait)),
             recent: Recent::new(),
             began: Instant::now(),
             told_s: AtomicU64::new(0),
@@ -103,6 +113,7 @@ impl Budgets {
         self.handshakes.set_limits(limits.handshakes, limits.reserved);
         self.full.set_limits(limits.full, limits.reserved);
         self.addresses.set_limit(limits.of_one_address);
+        self.wait_us.store(whole_us(limits.wait), Ordering::Relaxed);
     }
 
     /// A client from there has proved who it is and was let in: for an hour its address has its
@@ -137,11 +148,18 @@ impl Budgets {
     }
 }
 
+/// So many whole microseconds.
+fn whole_us(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
 /// Where the connections of one worker come in.
 #[derive(Debug)]
 pub struct Door {
     budgets: Arc<Budgets>,
     handshakes: RefCell<Waiting<Guest>>,
+    /// Those that have yet to begin.
+    line: RefCell<Line<oneshot::Sender<Called>>>,
 }
 
 /// One handshake of this worker.
@@ -149,6 +167,8 @@ pub struct Door {
 struct Guest {
     socket: Rc<Socket>,
     origin: Origin,
+    /// Its address was let in lately.
+    known: bool,
     /// Why it was turned away, if it was.
     shed: Option<ShedReason>,
 }
@@ -172,7 +192,8 @@ pub struct Admission {
 impl Door {
     /// Nobody has come yet.
     pub fn new(budgets: Arc<Budgets>) -> Rc<Self> {
-        Rc::new(Self { budgets, handshakes: RefCell::new(Waiting::new()) })
+        let (handshakes, line) = (RefCell::new(Waiting::new()), RefCell::new(Line::new()));
+        Rc::new(Self { budgets, handshakes, line })
     }
 
     /// Lets a connection in that was accepted from `address`; or counts why not, and then all that
@@ -197,7 +218,7 @@ impl Door {
             }
         };
         self.budgets.metrics.handshake_began();
-        let guest = Guest { socket: socket.clone(), origin, shed: None };
+        let guest = Guest { socket: socket.clone(), origin, known, shed: None };
         let kind = Kind { known, full: false };
         let key = self.handshakes.borrow_mut().insert(guest, kind, now);
         Some(Admission {
@@ -222,16 +243,41 @@ impl Door {
             return Err(ShedReason::Address);
         }
         let known = budgets.recent.contains(origin);
-        match budgets.handshakes.take(known) {
-            Ok(()) => Ok(known),
-            Err(_) if self.make_room(known, now) => Ok(known),
-            Err(exhausted) => {
-                budgets.addresses.give_back(origin);
-                budgets.connections.give_back();
-                Err(match exhausted {
-                    Exhausted::All => ShedReason::Handshakes,
-                    Exhausted::Reserved => ShedReason::Reserved,
-                })
+        self.place_among_handshakes(origin, known, now).inspect_err(|_| {
+            budgets.addresses.give_back(origin);
+            budgets.connections.give_back();
+        })?;
+        Ok(known)
+    }
+
+    fn place_among_handshakes(
+        &self,
+        origin: Origin,
+        known: bool,
+        now: Instant,
+    ) -> Result<(), ShedReason> {
+        let handshakes = &self.budgets.handshakes;
+        let most = Duration::from_micros(self.budgets.wait_us.load(Ordering::Relaxed));
+        if self.line.borrow().wait(origin, known, now) > most {
+            return Err(ShedReason::Wait);
+        }
+        match handshakes.take(known) {
+            Ok(()) => Ok(()),
+            Err(_) if self.make_room(known, now) => Ok(()),
+            Err(Exhausted::All) => Err(ShedReason::Handshakes),
+            Err(Exhausted::Reserved) => Err(ShedReason::Reserved),
+        }
+    }
+
+    /// Calls the next one of the line; whoever was called before has begun, or is gone.
+    fn call_next(self: &Rc<Self>) {
+        loop {
+            let next = self.line.borrow_mut().next(Instant::now());
+            let Some(waiting) = next else { return };
+            // Who is gone by now hands it back, and another one is called.
+            match waiting.send(Called(Some(self.clone()))) {
+                Ok(()) => return,
+                Err(mut unheard) => unheard.0 = None,
             }
         }
     }
@@ -278,6 +324,18 @@ impl Door {
     }
 }
 
+/// Leave to ask for the first turn; dropping it calls the next one of the line.
+#[derive(Debug)]
+pub struct Called(Option<Rc<Door>>);
+
+impl Drop for Called {
+    fn drop(&mut self) {
+        if let Some(door) = self.0.take() {
+            door.call_next();
+        }
+    }
+}
+
 /// A connection's place among all that are open; dropping it gives it back.
 #[derive(Debug)]
 pub struct ConnectionPlace(Arc<Budgets>);
@@ -300,6 +358,23 @@ impl HandshakePlace {
     /// Why its client was turned away, if it was: the place is gone then.
     pub fn shed(&self) -> Option<ShedReason> {
         self.door.handshakes.borrow().get(self.key).shed
+    }
+
+    /// Waits in line until its handshake may begin: for nothing, where nobody is ahead.
+    pub async fn called(&self) -> Called {
+        let door = &self.door;
+        if door.line.borrow_mut().pass() {
+            return Called(Some(door.clone()));
+        }
+        let (sender, receiver) = oneshot::channel();
+        let (origin, known) = {
+            let all = door.handshakes.borrow();
+            let guest = all.get(self.key);
+            (guest.origin, guest.known)
+        };
+        door.line.borrow_mut().join(origin, known, sender, Instant::now());
+        // The line holds the other end until it calls.
+        receiver.await.unwrap_or(Called(None))
     }
 
     /// It is the client's turn until the answer is dropped.

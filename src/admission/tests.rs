@@ -3,13 +3,21 @@ use std::{
     io::Write,
     net::{Ipv4Addr, TcpListener, TcpStream},
     os::fd::OwnedFd,
+    pin::Pin,
+    task::{Context, Poll, Waker},
 };
 
 use super::*;
 use crate::{metrics::Metrics, ring};
 
-const ROOM: Limits =
-    Limits { connections: 100, handshakes: 8, full: 6, reserved: 2, of_one_address: None };
+const ROOM: Limits = Limits {
+    connections: 100,
+    handshakes: 8,
+    full: 6,
+    reserved: 2,
+    of_one_address: None,
+    wait: Duration::from_millis(500),
+};
 
 /// The own end of a connection, as the door sees it, and the client's.
 fn connection() -> (Rc<Socket>, TcpStream) {
@@ -75,6 +83,7 @@ impl Scene {
         assert_eq!((self.budgets.handshakes.used(), self.budgets.full.used()), (0, 0));
         assert_eq!(self.budgets.addresses.len(), 0);
         assert_eq!(self.door.handshakes.borrow().len(), 0);
+        assert!(self.door.line.borrow().is_empty());
         assert_eq!(self.sample("handshakes_in_flight"), 0.0);
         assert_eq!(self.sample("full_handshakes_in_flight"), 0.0);
     }
@@ -230,5 +239,82 @@ fn a_lower_limit_of_a_reload_holds_for_whoever_comes() {
     assert!(both.0.handshake.take_full() && !both.1.handshake.take_full());
     drop(both);
     drop(scene.admit(1).expect("room"));
+    scene.is_empty();
+}
+
+/// A handshake that waits in line.
+type InLine<'a> = Pin<Box<dyn Future<Output = Called> + 'a>>;
+
+fn in_line(admission: &Admission) -> InLine<'_> {
+    let mut waiting: InLine<'_> = Box::pin(admission.handshake.called());
+    assert!(poll(&mut waiting).is_none(), "somebody is ahead");
+    waiting
+}
+
+fn poll(waiting: &mut InLine<'_>) -> Option<Called> {
+    match waiting.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(called) => Some(called),
+        Poll::Pending => None,
+    }
+}
+
+/// The one that nobody was ahead of.
+fn first(admission: &Admission) -> Called {
+    let mut waiting: InLine<'_> = Box::pin(admission.handshake.called());
+    poll(&mut waiting).expect("nobody is ahead")
+}
+
+#[test]
+fn one_handshake_at_a_time_is_called_and_known_addresses_before_strangers() {
+    let scene = Scene::new(ROOM);
+    scene.budgets.remember(address(9));
+    let all = [1, 1, 2, 9].map(|host| scene.admit(host).expect("room"));
+    let called = first(&all[0]);
+    let (mut again, mut other, mut known) = (in_line(&all[1]), in_line(&all[2]), in_line(&all[3]));
+    drop(called);
+    assert!(poll(&mut again).is_none() && poll(&mut other).is_none());
+    drop(poll(&mut known).expect("called"));
+    assert!(poll(&mut other).is_none());
+    drop(poll(&mut again).expect("called"));
+    drop(poll(&mut other).expect("called"));
+    drop(first(&all[0]));
+    drop((again, other, known));
+    drop(all);
+    scene.is_empty();
+}
+
+#[test]
+fn who_is_gone_before_or_after_it_was_called_keeps_nobody_waiting() {
+    let scene = Scene::new(ROOM);
+    let all = [1, 2, 3, 4].map(|host| scene.admit(host).expect("room"));
+    let called = first(&all[0]);
+    let (gone, called_and_gone, mut stays) = (in_line(&all[1]), in_line(&all[2]), in_line(&all[3]));
+    drop(gone);
+    drop(called);
+    assert!(poll(&mut stays).is_none());
+    drop(called_and_gone);
+    drop(poll(&mut stays).expect("called"));
+    drop(stays);
+    drop(all);
+    scene.is_empty();
+}
+
+#[test]
+fn who_would_wait_longer_than_clients_do_is_turned_away_at_once() {
+    let scene = Scene::new(ROOM);
+    scene.budgets.remember(address(9));
+    let ahead = [1, 1].map(|host| scene.admit(host).expect("room"));
+    let called = first(&ahead[0]);
+    let waits = in_line(&ahead[1]);
+    drop(scene.admit(2).expect("nobody has waited for long"));
+    scene.now.update(|now| now + ROOM.wait + Duration::from_millis(1));
+    assert!(scene.admit(2).is_none());
+    assert_eq!(scene.shed(ShedReason::Wait), 1.0);
+    drop(scene.admit(9).expect("nobody known waits"));
+    scene.budgets.set_limits(Limits { wait: Duration::from_secs(1), ..ROOM });
+    drop(scene.admit(2).expect("a reload allows it"));
+    drop((called, waits));
+    drop(scene.admit(2).expect("nobody waits"));
+    drop(ahead);
     scene.is_empty();
 }

@@ -204,6 +204,7 @@ pub(super) fn admission_limits(config: &Config, connections: usize) -> admission
         full: limits.max_full_handshakes,
         reserved: limits.reserved_handshakes,
         of_one_address: limits.max_handshakes_per_address,
+        wait: limits.max_handshake_wait,
     }
 }
 

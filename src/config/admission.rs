@@ -13,6 +13,9 @@ pub(super) fn read(reader: &mut Reader<'_>, limits: &mut Limits) {
     if let Some(count) = reader.integer("max_handshakes", 1..=HANDSHAKES_MAX) {
         limits.max_handshakes = count;
     }
+    if let Some(wait) = reader.duration("max_handshake_wait") {
+        limits.max_handshake_wait = wait;
+    }
     let full = reader.integer("max_full_handshakes", 1..=HANDSHAKES_MAX);
     let reserved = reader.integer("reserved_handshakes", 0..=HANDSHAKES_MAX);
     let per_address = reader.integer_or_off("max_handshakes_per_address", 1..=HANDSHAKES_MAX);

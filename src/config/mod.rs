@@ -155,6 +155,9 @@ pub struct Limits {
     /// `max_handshakes_per_address` in flight; `"off"` is `None`. Default a quarter of
     /// `max_handshakes`, 64 at least.
     pub max_handshakes_per_address: Option<usize>,
+    /// `max_handshake_wait`: who would wait longer before its handshake begins is turned away,
+    /// default 500 ms.
+    pub max_handshake_wait: Duration,
     /// `handshake_timeout`: from accept to the end of the handshake, one total, default 10 s.
     pub handshake_timeout: Duration,
     /// `idle_timeout`: no byte in either direction; `"off"` is `None`. Default 1 h.

@@ -89,6 +89,8 @@ fn limits(f: &mut fmt::Formatter<'_>, config: &Config) -> fmt::Result {
         None => line(f, "", "as many of one address")?,
         Some(count) => line(f, "", format_args!("at most {count} of one address"))?,
     }
+    let wait = duration(limits.max_handshake_wait);
+    line(f, "", format_args!("none that would wait {wait} to begin"))?;
     line(
         f,
         "times",

@@ -18,9 +18,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tokio::sync::Notify;
+
 use super::{
     Agreement, Ahead, Curve, EcdsaSigning, Engine, Failed, KeyPair, LANES, RsaSigning, RsaSize,
-    SharedSecret, VERIFY_LANES, Verification, coroutine,
+    SharedSecret, VERIFY_LANES, Verification, aside::Aside, coroutine,
 };
 use crate::ring;
 
@@ -34,6 +36,18 @@ const MIN_COMPANY: usize = 6;
 /// How long it does at most. Whoever waits that long has company to share the cost with; the clock
 /// of the worker has no finer steps.
 const LINGER: Duration = Duration::from_millis(1);
+
+/// How long a batch of RSA signatures may take while the worker goes on as if there were none.
+/// Where the worker rests, the batch is done by then; the clock has no finer steps.
+const UNTIL_SLICES: Duration = Duration::from_millis(1);
+
+/// What it has of the worker's time in a turn after that: as much as the shortest slice.
+const ASIDE_SLICE: Duration = Duration::from_micros(250);
+
+/// Signatures that may wait beside the worker before no more handshakes begin: enough for the next
+/// batch to be full when one is over. What waits here was computed for already, and is lost if
+/// its client goes.
+const MAX_ASIDE: usize = 2 * LANES;
 
 /// Turns that others may take, while new operations come in, before a batch runs as it is.
 const MAX_TURNS: u32 = 64;
@@ -70,8 +84,8 @@ impl<J, R> Queue<J, R> {
         self.waiting.borrow().len()
     }
 
-    /// Runs the oldest operations, as many as a batch holds, that somebody still waits for.
-    fn run(&self, most: usize, engine: &Engine, batch: impl FnOnce(&[J]) -> Vec<R>) {
+    /// Takes the oldest operations, as many as a batch holds, that somebody still waits for.
+    fn take(&self, most: usize, engine: &Engine) -> (Vec<J>, Answers<R>) {
         let now = Instant::now();
         let (mut jobs, mut answers) = (Vec::with_capacity(most), Vec::with_capacity(most));
         while jobs.len() < most {
@@ -86,14 +100,29 @@ impl<J, R> Queue<J, R> {
                 answers.push(answer);
             }
         }
+        (jobs, Answers(answers))
+    }
+
+    /// Runs a batch of them.
+    fn run(&self, most: usize, engine: &Engine, batch: impl FnOnce(&[J]) -> Vec<R>) {
+        let (jobs, answers) = self.take(most, engine);
         if jobs.is_empty() {
             return;
         }
         // A panic may not end the task that happens to run the batch: it fails the operations of
         // this one, and what it said went through the panic hook.
-        let results = catch_unwind(AssertUnwindSafe(|| batch(&jobs))).unwrap_or_default();
+        answers.give(catch_unwind(AssertUnwindSafe(|| batch(&jobs))).unwrap_or_default());
+    }
+}
+
+/// Whom the results of a batch go to, in the order of its operations.
+struct Answers<R>(Vec<Rc<Answer<R>>>);
+
+impl<R> Answers<R> {
+    /// Where there is no result for it, an operation has failed.
+    fn give(self, results: Vec<R>) {
         let mut results = results.into_iter();
-        for answer in &answers {
+        for answer in self.0 {
             *answer.result.borrow_mut() = Some(results.next());
             answer.waker.wake_by_ref();
         }
@@ -108,6 +137,14 @@ struct Lanes {
     sign: [Queue<EcdsaSigning, Result<Vec<u8>, Failed>>; 2],
     verify: [Queue<Verification, bool>; 2],
     rsa: [Queue<RsaSigning, Result<Vec<u8>, Failed>>; 3],
+    /// Where batches of these are computed, once somebody serves it.
+    aside: RefCell<Option<Rc<Aside>>>,
+    /// Of which sizes a batch is due there though it isn't full.
+    due: [Cell<bool>; 3],
+    /// Tells that a batch is due there.
+    is_due: Notify,
+    /// Tells that fewer wait than did.
+    has_room: Notify,
     handshakes: Cell<usize>,
     /// Operations that ever waited.
     submitted: Cell<u64>,
@@ -123,6 +160,10 @@ thread_local! {
         sign: std::array::from_fn(|_| Queue::default()),
         verify: std::array::from_fn(|_| Queue::default()),
         rsa: std::array::from_fn(|_| Queue::default()),
+        aside: RefCell::default(),
+        due: Default::default(),
+        is_due: Notify::new(),
+        has_room: Notify::new(),
         handshakes: Cell::new(0),
         submitted: Cell::new(0),
         idle: RefCell::new(None),
@@ -173,8 +214,68 @@ pub fn waiting() -> usize {
 /// Runs the batches that are full.
 pub(crate) fn run_full() {
     let lanes = worker();
-    while let Some(kind) = Kind::ALL.into_iter().find(|&kind| lanes.len(kind) >= kind.most()) {
+    if lanes.aside_due().is_some() {
+        lanes.is_due.notify_one();
+    }
+    let is_full = |kind: &Kind| lanes.len(*kind) >= kind.most() && !lanes.is_aside(*kind);
+    while let Some(kind) = Kind::ALL.into_iter().find(is_full) {
         lanes.run(kind);
+    }
+}
+
+/// Waits until the signatures that wait beside the worker are few enough for a handshake to begin.
+pub(crate) async fn room() {
+    let lanes = worker();
+    while lanes.rsa.iter().any(|queue| queue.len() >= MAX_ASIDE) {
+        lanes.has_room.notified().await;
+    }
+}
+
+/// CPU time that batches beside this worker have used.
+pub fn aside_cpu_time() -> Duration {
+    worker().aside.borrow().as_ref().map_or(Duration::ZERO, |aside| aside.cpu_time())
+}
+
+/// Has RSA signatures computed beside the worker, which goes on meanwhile, a batch after the other;
+/// those that take too long for that have slices of its time, for each of which it waits for its
+/// `turn`. Never ends, unless there is no thread for it; then they run as all other batches do.
+pub async fn serve_aside<T>(turn: impl AsyncFn() -> T) {
+    let lanes = worker();
+    let aside = match Aside::start() {
+        Ok(aside) => Rc::new(aside),
+        Err(error) => {
+            tracing::warn!(%error, "no thread for RSA signatures: relays wait for their batches");
+            return;
+        }
+    };
+    *lanes.aside.borrow_mut() = Some(aside.clone());
+    loop {
+        let Some(size) = lanes.aside_due() else {
+            lanes.is_due.notified().await;
+            continue;
+        };
+        let (engine, queue) = (lanes.engine(), &lanes.rsa[size as usize]);
+        let (jobs, answers) = queue.take(LANES, &engine);
+        // What is left has waited for this one, and needs no more company.
+        lanes.due[size as usize].set(queue.len() > 0);
+        if jobs.is_empty() {
+            continue;
+        }
+        lanes.has_room.notify_one();
+        let mut running = aside.begin(engine, jobs);
+        let results = match tokio::time::timeout(UNTIL_SLICES, running.results()).await {
+            Ok(results) => results,
+            Err(_) => {
+                loop {
+                    let _turn = turn().await;
+                    if running.give_time(ASIDE_SLICE) {
+                        break;
+                    }
+                }
+                running.results().await
+            }
+        };
+        answers.give(results);
     }
 }
 
@@ -184,7 +285,7 @@ pub async fn serve<T>(turn: impl AsyncFn() -> T) {
     let lanes = worker();
     loop {
         poll_fn(|cx| {
-            if lanes.waiting() > 0 {
+            if lanes.unattended() > 0 {
                 return Poll::Ready(());
             }
             *lanes.idle.borrow_mut() = Some(cx.waker().clone());
@@ -198,9 +299,16 @@ pub async fn serve<T>(turn: impl AsyncFn() -> T) {
             lanes.settle(&turn).await;
         }
         for kind in Kind::ALL.into_iter().filter(|&kind| lanes.len(kind) > 0) {
-            let turn = turn().await;
-            lanes.run(kind);
-            drop(turn);
+            match kind {
+                Kind::Rsa(size) if lanes.is_aside(kind) => {
+                    lanes.due[size as usize].set(true);
+                    lanes.is_due.notify_one();
+                }
+                _ => {
+                    let _turn = turn().await;
+                    lanes.run(kind);
+                }
+            }
         }
     }
 }
@@ -256,6 +364,29 @@ impl Lanes {
             Kind::Verify(curve) => self.verify[curve as usize].len(),
             Kind::Rsa(size) => self.rsa[size as usize].len(),
         }
+    }
+
+    /// Whether batches of that kind are computed beside the worker.
+    fn is_aside(&self, kind: Kind) -> bool {
+        matches!(kind, Kind::Rsa(_)) && self.aside.borrow().is_some()
+    }
+
+    /// The size of RSA signatures of which a batch is due beside the worker.
+    fn aside_due(&self) -> Option<RsaSize> {
+        RsaSize::ALL.into_iter().find(|&size| {
+            let waiting = self.rsa[size as usize].len();
+            let due = self.due[size as usize].get();
+            self.is_aside(Kind::Rsa(size)) && (waiting >= LANES || waiting > 0 && due)
+        })
+    }
+
+    /// Operations whose batch isn't due yet, nor full.
+    fn unattended(&self) -> usize {
+        let unattended = |kind: &Kind| match kind {
+            Kind::Rsa(size) => !(self.is_aside(*kind) && self.due[*size as usize].get()),
+            _ => true,
+        };
+        Kind::ALL.into_iter().filter(unattended).map(|kind| self.len(kind)).sum()
     }
 
     fn waiting(&self) -> usize {

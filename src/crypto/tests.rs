@@ -201,7 +201,7 @@ fn a_signature_out_of_range_or_a_point_off_the_curve_gets_nowhere() {
     }
 }
 
-fn rsa_jobs(size: RsaSize, lanes: usize) -> Vec<RsaSigning> {
+pub(super) fn rsa_jobs(size: RsaSize, lanes: usize) -> Vec<RsaSigning> {
     let key = Arc::new(rsa_key(size).unwrap());
     let kinds = [
         (Padding::Pss, Hash::Sha256),

@@ -13,9 +13,13 @@ use super::{
     machine::{Machine, Step},
     turn,
 };
-use crate::crypto::{coroutine, lanes};
+use crate::{
+    admission::HandshakePlace,
+    crypto::{coroutine, lanes},
+};
 
-/// Runs [`Machine::step`] when it is its turn, unless `is_gone` says by then that nobody waits for
+/// Runs [`Machine::step`] when it is its turn (the first one of a handshake: when its `place` in
+/// line was called), unless `is_gone` says by then that nobody waits for
 /// it: in one go, or while others are shaking hands too, so that its cryptography can wait for
 /// theirs. Dropped meanwhile, the machine goes with it.
 ///
@@ -23,13 +27,20 @@ use crate::crypto::{coroutine, lanes};
 /// If nobody waits for it. If it panicked; the machine is gone then.
 pub(super) async fn step(
     slot: &mut Option<Box<Machine>>,
+    place: &HandshakePlace,
     handshake: &lanes::Handshake,
     is_gone: impl FnOnce(&Machine) -> bool,
 ) -> Result<Step, End> {
     let alone = handshake.is_alone();
-    let turn = match slot {
-        Some(machine) if machine.is_fresh() => turn::take_first(alone).await,
-        _ => turn::take(alone).await,
+    let turn = if slot.as_deref().is_some_and(Machine::is_fresh) {
+        // Only one of these asks for a turn at a time, so that what was begun is finished before
+        // much else is begun: under overload, the wait is in front of the first turn, and a client
+        // that gives up then has cost nothing.
+        let _called = place.called().await;
+        lanes::room().await;
+        turn::take(alone).await
+    } else {
+        turn::take(alone).await
     };
     if slot.as_deref().is_some_and(is_gone) {
         return Err(End::Eof);
@@ -98,4 +109,9 @@ async fn answered() {
 /// Never ends.
 pub async fn serve_lanes() {
     lanes::serve(async || turn::take(false).await).await;
+}
+
+/// The same for what is computed beside the worker.
+pub async fn serve_aside() {
+    lanes::serve_aside(async || turn::take(false).await).await;
 }

@@ -24,8 +24,9 @@ use rustls_pki_types::{CertificateDer, UnixTime};
 
 pub use certificates::{CertificateAlgorithms, certificates_for};
 pub use config::server_config;
-pub use coroutine::serve_lanes;
+pub use coroutine::{serve_aside, serve_lanes};
 pub use failure::Failure;
+pub use turn::Turn;
 
 use preamble::NotTls;
 
@@ -41,6 +42,12 @@ use crate::{
     shadow::Shadow,
     trust::{Permit, Policy, Refusal, Refused},
 };
+
+/// Waits for a turn to compute on this worker, behind the handshakes that asked before; relays go
+/// first between the slices of which turns are made.
+pub async fn turn() -> Turn {
+    turn::take(false).await
+}
 
 /// What client and server agreed on.
 #[derive(Debug, Clone)]
@@ -173,7 +180,7 @@ async fn drive(
     loop {
         read(client, place, slot.as_mut().ok_or(End::Panicked)?).await?;
         loop {
-            match coroutine::step(slot, &handshake, is_gone).await? {
+            match coroutine::step(slot, place, &handshake, is_gone).await? {
                 Step::Read => break,
                 Step::Done => return Ok(()),
                 Step::Write => write(client, place, slot.as_mut().ok_or(End::Panicked)?).await?,

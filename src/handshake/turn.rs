@@ -27,12 +27,10 @@ type Slice = Mutex<Duration>;
 
 thread_local! {
     static SLICE: Arc<Slice> = Arc::new(Mutex::new(SHORTEST_SLICE));
-    /// Held by the first in the line of handshakes that have yet to begin.
-    static ENTRY: Arc<Mutex<()>> = Arc::default();
 }
 
 /// Leave to compute, until it is dropped. Nothing is awaited meanwhile.
-pub(super) struct Turn {
+pub struct Turn {
     left: OwnedMutexGuard<Duration>,
     began: Instant,
 }
@@ -48,14 +46,6 @@ pub(super) async fn take(alone: bool) -> Turn {
         *left = began.elapsed().clamp(SHORTEST_SLICE, LONGEST_SLICE);
     }
     Turn { left, began: Instant::now() }
-}
-
-/// The same for a handshake that has yet to begin. Only the first of these asks for a turn at a
-/// time, so that what was begun is finished before much else is begun: under overload, the wait is
-/// in front of the first turn, and a client that gives up then has cost nothing.
-pub(super) async fn take_first(alone: bool) -> Turn {
-    let _entry = ENTRY.with(Arc::clone).lock_owned().await;
-    take(alone).await
 }
 
 impl Drop for Turn {
@@ -150,40 +140,11 @@ mod tests {
         });
     }
 
-    /// Ten handshakes wait to begin when one comes that has begun: it has its turn after the first
-    /// of them, which asked before, and the others wait.
-    #[test]
-    fn what_was_begun_is_finished_before_more_is_begun() {
-        ring::run(async {
-            let order = Rc::new(RefCell::new(Vec::new()));
-            let before_all = take(false).await;
-            for number in 0..10 {
-                let log = order.clone();
-                ring::spawn(async move {
-                    let _turn = take_first(false).await;
-                    log.borrow_mut().push(number);
-                });
-            }
-            ring::pass().await;
-            let log = order.clone();
-            ring::spawn(async move {
-                let _turn = take(false).await;
-                log.borrow_mut().push(100);
-            });
-            ring::pass().await;
-            drop(before_all);
-            while order.borrow().len() < 11 {
-                ring::pass().await;
-            }
-            assert_eq!(*order.borrow(), [0, 100, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
-        });
-    }
-
     /// Polled by hand, outside of any runtime: neither may wait, nor use the ring.
     #[test]
     fn a_lone_handshake_never_waits() {
         for _ in 0..10 {
-            let mut taken = pin!(take_first(true));
+            let mut taken = pin!(take(true));
             let Poll::Ready(turn) = taken.as_mut().poll(&mut Context::from_waker(Waker::noop()))
             else {
                 panic!("it waits");

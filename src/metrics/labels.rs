@@ -206,6 +206,8 @@ label! {
         Reserved = "reserved_handshakes",
         /// `max_full_handshakes`, or what is left of it is reserved.
         Full = "max_full_handshakes",
+        /// It would have waited for longer than `max_handshake_wait` to begin.
+        Wait = "max_handshake_wait",
         /// Its client kept it waiting while others needed its place.
         Stale = "stale",
     }

@@ -65,7 +65,7 @@ metrics! {
     RELAY_BYTES = Counter "relay_bytes_total", "Bytes of plaintext relayed; up is from the client to the backend.";
     BACKEND_CONNECTS = Counter "backend_connects_total", "Connection attempts to a backend's servers.";
     BACKEND_CONNECT_DURATION = Histogram "backend_connect_duration_seconds", "Time to a connection with a backend.";
-    WORKER_BUSY = Counter "worker_busy_seconds_total", "CPU time of a worker's thread.";
+    WORKER_BUSY = Counter "worker_busy_seconds_total", "CPU time of a worker: of its thread, and of the one beside it that computes RSA signatures.";
     CRYPTO_BATCHES = Counter "crypto_batches_total", "Batches of handshakes' cryptography; aws_lc_rs computes one operation at a time.";
     CRYPTO_OPERATIONS = Counter "crypto_operations_total", "Operations of handshakes' cryptography; divided by the batches, how full these were.";
     CRYPTO_QUEUE_DURATION = Histogram "crypto_queue_duration_seconds", "How long operations waited for others to share a batch with; those that didn't wait aren't counted.";

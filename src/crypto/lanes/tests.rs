@@ -1,5 +1,6 @@
 //! Batches as they fill, run and are given up, with a library that computes nothing but X25519.
 
+mod aside;
 mod handshakes;
 
 use std::{
