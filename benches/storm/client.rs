@@ -265,9 +265,10 @@ impl Clients {
     }
 }
 
-/// One of the storm's addresses.
+/// One of the storm's addresses: each of them in turn, and in every round from another one on, so
+/// that those who never finish come from all of them.
 fn address(number: usize) -> Ipv4Addr {
-    let host = u8::try_from(number % ADDRESSES).unwrap_or(0);
+    let host = u8::try_from((number + number / ADDRESSES) % ADDRESSES).unwrap_or(0);
     Ipv4Addr::new(127, 0, 1, host + 1)
 }
 

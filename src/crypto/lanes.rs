@@ -42,7 +42,7 @@ const LINGER: Duration = Duration::from_millis(1);
 const UNTIL_SLICES: Duration = Duration::from_millis(1);
 
 /// What it has of the worker's time in a turn after that: as much as the shortest slice.
-const ASIDE_SLICE: Duration = Duration::from_micros(250);
+const ASIDE_SLICE: Duration = Duration::from_micros(150);
 
 /// Signatures that may wait beside the worker before no more handshakes begin: enough for the next
 /// batch to be full when one is over. What waits here was computed for already, and is lost if

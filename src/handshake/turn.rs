@@ -13,10 +13,10 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use crate::ring;
 
-/// The shortest slice: some two calls into rustls, or one batch of the lanes. It is what a storm of
+/// The shortest slice: a call or two into rustls, or one batch of the lanes. It is what a storm of
 /// handshakes adds to a round trip on an established connection; a pass through the kernel costs
-/// one per cent of it.
-const SHORTEST_SLICE: Duration = Duration::from_micros(250);
+/// two per cent of it.
+const SHORTEST_SLICE: Duration = Duration::from_micros(150);
 
 /// The longest one. Where the others take long for a turn of theirs, handshakes have as long, so
 /// that bulk transfers don't starve them; this is where that ends.

@@ -82,7 +82,7 @@ fn signature(key: &Arc<RsaKey>) -> Run<Option<bool>> {
 /// how many turns were taken.
 fn on_a_worker(
     signatures: usize,
-    while_held: impl AsyncFn(&Cell<u32>) + 'static,
+    while_held: impl AsyncFnOnce(&Cell<u32>) + 'static,
 ) -> Vec<Option<bool>> {
     let key = Arc::new(rsa_key(RsaSize::Rsa2048).unwrap());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
