@@ -15,9 +15,10 @@
 //!    clients that give up after a while, some of which never finish; meanwhile the round trips of
 //!    1 go on, and a partner from an address that was let in before connects again and again.
 //!
-//! The storm's threads are nicer than those that measure latency, so that these say what the
-//! server did. Whether the server or the generator was the limit is told by the CPU that each
-//! used; an RSA key (the default) makes it the server, since clients verify RSA cheaply.
+//! The storm's threads run when those that measure latency rest (SCHED_IDLE, by chrt of util-linux),
+//! so that these say what the server did. Whether the server or the generator was the limit is told by the CPU that each
+//! used; an RSA key of 3072 bits (the default) makes it the server, since clients verify RSA
+//! cheaply.
 //!
 //! Results go to `bench-results/DATE-HOST-storm.json` and `.md`. Nothing is asserted.
 
@@ -31,7 +32,7 @@ mod site;
 use std::{
     net::Ipv4Addr,
     path::{Path, PathBuf},
-    process::ExitCode,
+    process::{Command, ExitCode},
     thread,
     time::Duration,
 };
@@ -49,7 +50,7 @@ type Failed = Box<dyn std::error::Error + Send + Sync>;
 #[command(version)]
 struct Options {
     /// The server's key
-    #[arg(long, value_enum, default_value_t = Key::Rsa2048)]
+    #[arg(long, value_enum, default_value_t = Key::Rsa3072)]
     key: Key,
 
     /// `[accel] crypto_mb` of the server
@@ -174,15 +175,17 @@ fn measure(options: &Options) -> Result<(), Failed> {
     Ok(())
 }
 
-/// Runs it on a thread of its own on the load's CPU, with less right to it than what measures
-/// latency.
+/// Runs it on a thread of its own on the load's CPU, from which whatever measures latency takes it
+/// at once.
 fn apart(call: impl FnOnce() -> Result<Counts, Failed> + Send) -> Result<Counts, Failed> {
-    const NICER_BY: i32 = 19;
     thread::scope(|scope| {
         let thread = scope.spawn(|| {
             core_affinity::set_for_current(core_affinity::CoreId { id: LOAD_CPU });
-            // Of this thread alone, as Linux has it.
-            rustix::process::nice(NICER_BY)?;
+            let own = rustix::thread::gettid().to_string();
+            let done = Command::new("chrt").args(["--idle", "--pid", "0", &own]).status();
+            if !done.map_err(|error| format!("chrt: {error}"))?.success() {
+                return Err("chrt can't make the storm's threads idle".into());
+            }
             call()
         });
         thread.join().map_err(|_| Failed::from("a thread panicked"))?

@@ -44,8 +44,10 @@ const TICKS_A_SECOND: u64 = 100;
 pub(crate) enum Key {
     /// ECDSA P-256: clients work harder than the server.
     P256,
-    /// RSA with 2048 bits: the server works harder.
+    /// RSA with 2048 bits: the server works a little harder.
     Rsa2048,
+    /// RSA with 3072 bits: the server works much harder, so that it is the limit.
+    Rsa3072,
 }
 
 impl Key {
@@ -53,6 +55,7 @@ impl Key {
         match self {
             Self::P256 => "ECDSA P-256",
             Self::Rsa2048 => "RSA-2048",
+            Self::Rsa3072 => "RSA-3072",
         }
     }
 }
@@ -80,6 +83,7 @@ impl Site {
         let own = match key {
             Key::P256 => own,
             Key::Rsa2048 => own.key_type(KeyType::Rsa2048),
+            Key::Rsa3072 => own.key_type(KeyType::Rsa3072),
         };
         ca.issue(&own)?.write(&file("server.pem"), &file("server.key"))?;
         let client = ca.issue(&Spec::new("client", validity).dns(CLIENT_NAME).client())?;

@@ -203,7 +203,7 @@ fn read_limits(reader: Option<Reader<'_>>) -> Limits {
         max_full_handshakes: 0,
         reserved_handshakes: 0,
         max_handshakes_per_address: None,
-        max_handshake_wait: Duration::from_millis(500),
+        max_handshake_wait: Duration::from_secs(1),
         handshake_timeout: Duration::from_secs(10),
         idle_timeout: Some(Duration::from_secs(3600)),
         max_lifetime: None,

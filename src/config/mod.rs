@@ -156,7 +156,7 @@ pub struct Limits {
     /// `max_handshakes`, 64 at least.
     pub max_handshakes_per_address: Option<usize>,
     /// `max_handshake_wait`: who would wait longer before its handshake begins is turned away,
-    /// default 500 ms.
+    /// default 1 s.
     pub max_handshake_wait: Duration,
     /// `handshake_timeout`: from accept to the end of the handshake, one total, default 10 s.
     pub handshake_timeout: Duration,

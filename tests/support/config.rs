@@ -159,7 +159,8 @@ impl Config {
         self
     }
 
-    /// A key of `[limits]` with its value as TOML, such as `"\"1s\""`.
+    /// A key of `[limits]` with its value as TOML, such as `"\"1s\""`. Without it,
+    /// `max_handshake_wait` is a minute: tests share their CPUs, and debug builds are slow.
     pub fn limit(mut self, key: &str, value: &str) -> Self {
         let _ = writeln!(self.limits, "{key} = {value}");
         self
@@ -259,10 +260,15 @@ impl Config {
             top, admin, names, blocked, revocation, trust, backends, limits, log, raw, ..
         } = self;
         let accel = accel();
+        let wait = if limits.contains("max_handshake_wait") {
+            ""
+        } else {
+            "max_handshake_wait = \"1m\"\n"
+        };
         let mut text = format!(
             "{top}{accel}[admin]\nlisten = \"{admin}\"\n\n\
              [log]\n{log}\n\
-             [limits]\n{limits}\n\
+             [limits]\n{wait}{limits}\n\
              [trust.contoso]\nca = [\"ca.pem\"]\nnames = [\"*.contoso.test\"]\n\
              {revocation}\n{trust}\n\
              [peers.clients]\ntrust = \"contoso\"\nnames = {names:?}\nblocked = {blocked:?}\n\n\

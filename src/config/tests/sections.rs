@@ -23,7 +23,7 @@ fn a_good_configuration_has_the_documented_defaults() {
     assert_eq!((limits.max_connections, limits.max_handshakes), (None, 4096));
     assert_eq!((limits.max_full_handshakes, limits.reserved_handshakes), (3072, 1024));
     assert_eq!(limits.max_handshakes_per_address, Some(1024));
-    assert_eq!(limits.max_handshake_wait, Duration::from_millis(500));
+    assert_eq!(limits.max_handshake_wait, Duration::from_secs(1));
     assert_eq!(limits.handshake_timeout, Duration::from_secs(10));
     assert_eq!(limits.idle_timeout, Some(Duration::from_secs(3600)));
     assert_eq!(limits.max_lifetime, None);
@@ -293,7 +293,7 @@ connections    as many as descriptors allow
 handshakes     at most 4096, 10s each
                at most 3072 full ones, 1024 of either for addresses that were let in lately
                at most 1024 of one address
-               none that would wait 500ms to begin
+               none that would wait 1s to begin
 times          idle 1h, lifetime off, half-open 1m, drain 30s, session age 12h
 resumption     sessions are kept here, in 64 MiB at most
 
