@@ -20,12 +20,14 @@ use std::{
 
 use super::{
     Agreement, Ahead, Curve, EcdsaSigning, Engine, Failed, KeyPair, LANES, RsaSigning, RsaSize,
-    SharedSecret, VERIFY_LANES, Verification, coroutine,
+    SharedSecret, VERIFY_LANES, Verification,
+    company::{ClientsTurn, Company},
+    coroutine,
 };
 use crate::ring;
 
-/// Handshakes that have to be going on before any of them waits for company: a lone client would
-/// wait for nothing.
+/// Handshakes that have to be going on ([`Company::size`]) before any of them waits for company: a
+/// lone client would wait for nothing.
 const MIN_HANDSHAKES: usize = 3;
 
 /// Handshakes that have to be going on before a batch that isn't full waits for more of them.
@@ -108,7 +110,7 @@ struct Lanes {
     sign: [Queue<EcdsaSigning, Result<Vec<u8>, Failed>>; 2],
     verify: [Queue<Verification, bool>; 2],
     rsa: [Queue<RsaSigning, Result<Vec<u8>, Failed>>; 3],
-    handshakes: Cell<usize>,
+    company: Rc<Company>,
     /// Operations that ever waited.
     submitted: Cell<u64>,
     /// Who runs batches that don't fill, while there is nothing to run.
@@ -123,7 +125,7 @@ thread_local! {
         sign: std::array::from_fn(|_| Queue::default()),
         verify: std::array::from_fn(|_| Queue::default()),
         rsa: std::array::from_fn(|_| Queue::default()),
-        handshakes: Cell::new(0),
+        company: Rc::default(),
         submitted: Cell::new(0),
         idle: RefCell::new(None),
     });
@@ -138,30 +140,37 @@ pub fn install(engine: Arc<Engine>) {
     *worker().engine.borrow_mut() = engine;
 }
 
-/// A handshake of this worker, counted for as long as it lives.
+/// A handshake of this worker, which others may count on as company for as long as it lives.
 pub(crate) struct Handshake(Rc<Lanes>);
 
 impl Handshake {
     pub(crate) fn begin() -> Self {
         let lanes = worker();
-        lanes.handshakes.set(lanes.handshakes.get() + 1);
+        lanes.company.enter();
         Self(lanes)
     }
 
-    /// Whether no other one goes on.
+    /// It is its client's turn until the answer is dropped. Who `has_spoken` is expected to go on.
+    pub(crate) fn waits(&self, has_spoken: bool) -> ClientsTurn {
+        self.0.company.wait(has_spoken, Instant::now())
+    }
+
+    /// Whether there is no other one. One whose client is waited for counts: the client's flight
+    /// may have come already, and have yet to be noticed.
     pub(crate) fn is_alone(&self) -> bool {
-        self.0.handshakes.get() == 1
+        self.0.company.all() == 1
     }
 
     /// Whether its operations may wait for those of others.
     pub(crate) fn may_wait(&self) -> bool {
-        self.0.handshakes.get() >= MIN_HANDSHAKES && self.0.engine.borrow().is_accelerated()
+        let company = self.0.company.size(Instant::now());
+        company >= MIN_HANDSHAKES && self.0.engine.borrow().is_accelerated()
     }
 }
 
 impl Drop for Handshake {
     fn drop(&mut self) {
-        self.0.handshakes.set(self.0.handshakes.get() - 1);
+        self.0.company.leave();
     }
 }
 
@@ -192,8 +201,7 @@ pub async fn serve<T>(turn: impl AsyncFn() -> T) {
         })
         .await;
         lanes.settle(&turn).await;
-        let handshakes = lanes.handshakes.get();
-        if handshakes >= MIN_COMPANY && handshakes > lanes.waiting() {
+        if lanes.expects_more() {
             tokio::time::sleep(LINGER).await;
             lanes.settle(&turn).await;
         }
@@ -247,6 +255,12 @@ impl Lanes {
                 break;
             }
         }
+    }
+
+    /// Whether others may be expected to ask before long.
+    fn expects_more(&self) -> bool {
+        let company = self.company.size(Instant::now());
+        company >= MIN_COMPANY && company > self.waiting()
     }
 
     fn len(&self, kind: Kind) -> usize {

@@ -5,6 +5,7 @@
 //! and otherwise asks aws-lc-rs, one by one; callers can't tell which.
 
 mod ahead;
+mod company;
 pub mod coroutine;
 mod der;
 mod engine;
