@@ -7,7 +7,7 @@
 //!   there is none to resume, and the handshake is a full one. It is the first asymmetric
 //!   cryptography of a handshake, so nothing has been spent on it that counts;
 //! - the choice of the scheme of our signature, which a resumed handshake doesn't make: rustls may
-//!   turn down what our tickets have accepted (for another suite), and this is where such a
+//!   turn down what our tickets have accepted (for another suite, say), and this is where such a
 //!   handshake is held to the budget too.
 //!
 //! Whoever only claims to resume is therefore held to the budget of full handshakes as everybody
