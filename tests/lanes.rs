@@ -181,6 +181,41 @@ fn clients_that_leave_in_the_middle_leave_nothing_behind() {
     server.stop();
 }
 
+/// Clients that connect and say nothing, and others that say hello and then nothing more, more of
+/// them than it takes for operations to wait for each other. Whoever comes alone beside them waits
+/// for none of them.
+#[test]
+fn a_lone_client_waits_for_no_silent_ones() {
+    let pki = Pki::new();
+    let config = Config::simple(&pki, Backend::echo().addr()).raw("[workers]\ncpus = \"0\"");
+    let server = Server::start(config);
+    let mut client = client_config(&pki, Some(&pki.client()));
+    client.resumption = Resumption::disabled();
+    let client = Arc::new(client);
+    let silent: Vec<_> = (0..8).map(|_| TcpStream::connect(server.addr()).unwrap()).collect();
+    let stuck: Vec<_> = (0..8)
+        .map(|_| {
+            let mut socket = TcpStream::connect(server.addr()).unwrap();
+            let name = Pki::SERVER.try_into().unwrap();
+            ClientConnection::new(client.clone(), name).unwrap().write_tls(&mut socket).unwrap();
+            // The server has answered.
+            socket.peek(&mut [0]).unwrap();
+            socket
+        })
+        .collect();
+    server.wait_metric("handshakes_in_flight", &[], 16.0);
+    // Those who have just spoken are expected to go on, for some milliseconds.
+    thread::sleep(Duration::from_millis(200));
+    let waited = || server.metric("crypto_queue_duration_seconds_count", &[]);
+    let before = waited();
+    for _ in 0..5 {
+        TlsClient::connect(server.addr(), client.clone()).unwrap().echo(b"alone");
+    }
+    assert_eq!(waited(), before);
+    drop((silent, stuck));
+    server.stop();
+}
+
 /// A whole handshake, client and server, on one of the stacks that calls into rustls get, with the
 /// longest chain that the tests have and each kind of key. What the stack takes of memory is read
 /// from the kernel's own account of it.

@@ -284,8 +284,8 @@ impl ClientSessionStore for AnyName {
     }
 }
 
-// Shows the way round that doesn't go round: a session that is good, but for another name. Our
-// tickets accept it, rustls doesn't and makes a full handshake of it; that takes a full place too.
+// Shows the way round that doesn't go round: a session that is good, but for another name. It is
+// vetoed before any keys are agreed on, and the full handshake that is left takes a full place.
 #[test]
 fn a_good_session_for_another_name_does_not_get_around_the_full_budget() {
     const OTHER: &str = "other.contoso.test";
@@ -313,8 +313,13 @@ fn a_good_session_for_another_name_does_not_get_around_the_full_budget() {
         let stuck: Vec<_> =
             (0..2).map(|_| stuck(PARTNER, scene.address(), &scene.newcomer(version))).collect();
         scene.server.wait_metric("full_handshakes_in_flight", &[], 2.0);
+        let agreements =
+            || scene.server.metric("crypto_operations_total", &[("operation", "x25519")]);
+        let before = agreements();
         assert!(to(Pki::SERVER).is_err());
         assert_eq!(scene.shed("max_full_handshakes"), 1.0, "of {OTHER}, offered elsewhere");
+        assert_eq!(agreements(), before, "it has bought none");
+        scene.server.wait_metric("resumption_total", &[("outcome", "vetoed")], 2.0);
         drop(stuck);
         scene.is_idle();
         scene.server.stop();

@@ -56,7 +56,7 @@ fn draw(
         let mut bytes = Zeroizing::new([0; MAX_SCALAR_BYTES]);
         let bytes = &mut bytes[..curve.bytes()];
         fill(bytes)?;
-        let nonce = Box::new(Words::from_be_bytes(bytes));
+        let nonce = Words::secret_from_be_bytes(bytes);
         if nonce.is_below(curve.order()) && !nonce.is_zero() {
             return Ok(nonce);
         }

@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 use super::{
     der::{self, Reader},
     padding::{Hash, Padding},
-    primitives::{Curve, MAX_SCALAR_BYTES, RsaParts, RsaSize, Words},
+    primitives::{Curve, MAX_SCALAR_BYTES, RsaParts, RsaSize, Words, be_word},
 };
 
 /// The one public exponent that is computed side by side.
@@ -58,7 +58,8 @@ impl Curve {
 /// A private key for ECDSA.
 pub struct EcdsaKey {
     pub(super) curve: Curve,
-    pub(super) secret: Words,
+    /// It stays where it is when the key is moved.
+    pub(super) secret: Box<Words>,
     pub(super) pair: EcdsaKeyPair,
     pub(super) public: PublicPoint,
 }
@@ -67,13 +68,21 @@ impl EcdsaKey {
     /// Reads PKCS #8 or SEC 1; none if it is no such key of a curve that is known here.
     pub fn from_der(der: &PrivateKeyDer<'_>) -> Option<Self> {
         Curve::ALL.into_iter().find_map(|curve| {
-            let pair =
-                EcdsaKeyPair::from_private_key_der(curve.signing(), der.secret_der()).ok()?;
-            let secret: EcPrivateKeyBin<'_> = pair.private_key().as_be_bytes().ok()?;
-            let secret = Words::from_be_bytes(secret.as_ref());
-            let public = PublicPoint::parse(curve, pair.public_key().as_ref())?;
-            Some(Self { curve, secret, pair, public })
+            let pair = EcdsaKeyPair::from_private_key_der(curve.signing(), der.secret_der());
+            Self::of_pair(curve, pair.ok()?)
         })
+    }
+
+    /// A new one.
+    pub(super) fn generate(curve: Curve) -> Option<Self> {
+        Self::of_pair(curve, EcdsaKeyPair::generate(curve.signing()).ok()?)
+    }
+
+    fn of_pair(curve: Curve, pair: EcdsaKeyPair) -> Option<Self> {
+        let secret: EcPrivateKeyBin<'_> = pair.private_key().as_be_bytes().ok()?;
+        let secret = Words::secret_from_be_bytes(secret.as_ref());
+        let public = PublicPoint::parse(curve, pair.public_key().as_ref())?;
+        Some(Self { curve, secret, pair, public })
     }
 
     /// Its curve.
@@ -199,7 +208,7 @@ impl fmt::Debug for RsaKey {
 fn rsa_parts(der: &[u8]) -> Option<RsaParts> {
     let mut key = Reader::new(der).sequence()?;
     let two_primes = key.unsigned()?.is_empty();
-    let modulus = words(key.unsigned()?);
+    let modulus: Vec<u64> = words(key.unsigned()?).collect();
     let known_exponent = key.unsigned()? == PUBLIC_EXPONENT;
     let _private_exponent = key.unsigned()?;
     let half = modulus.len().div_ceil(2);
@@ -208,26 +217,35 @@ fn rsa_parts(der: &[u8]) -> Option<RsaParts> {
     // larger one, and the modulus fills all of its bits.
     let usual = p.len() == half * 8 && q.len() == half * 8 && p > q;
     let usual = usual && modulus.last().is_some_and(|top| top >> 63 == 1);
-    let number = |value: &[u8]| {
-        let mut number = Zeroizing::new(words(value));
-        number.resize(half, 0);
-        number
-    };
+    let number = |value: &[u8]| secret_number(value, half);
     let parts = RsaParts {
         modulus,
-        p: number(p),
-        q: number(q),
-        dp: number(key.unsigned()?),
-        dq: number(key.unsigned()?),
-        q_inverse: number(key.unsigned()?),
+        p: number(p)?,
+        q: number(q)?,
+        dp: number(key.unsigned()?)?,
+        dq: number(key.unsigned()?)?,
+        q_inverse: number(key.unsigned()?)?,
     };
     (two_primes && known_exponent && usual).then_some(parts)
 }
 
 /// From big-endian bytes to words, least significant first.
-fn words(bytes: &[u8]) -> Vec<u64> {
-    let word = |chunk: &[u8]| chunk.iter().fold(0, |word, &byte| word << 8 | u64::from(byte));
-    bytes.rchunks(8).map(word).collect()
+fn words(bytes: &[u8]) -> impl ExactSizeIterator<Item = u64> {
+    bytes.rchunks(8).map(be_word)
+}
+
+/// A number of exactly `length` words that nobody else may know; none if it has more. It has all
+/// of its room from the start: a vector that grows leaves a copy behind.
+fn secret_number(bytes: &[u8], length: usize) -> Option<Zeroizing<Vec<u64>>> {
+    let words = words(bytes);
+    if words.len() > length {
+        return None;
+    }
+    let mut number = Zeroizing::new(vec![0; length]);
+    for (place, word) in number.iter_mut().zip(words) {
+        *place = word;
+    }
+    Some(number)
 }
 
 /// aws-lc-rs' name of how a signature is verified.
@@ -251,5 +269,35 @@ pub(super) fn encoding(padding: Padding, hash: Hash) -> &'static dyn RsaEncoding
         (Padding::Pkcs1, Hash::Sha256) => &signature::RSA_PKCS1_SHA256,
         (Padding::Pkcs1, Hash::Sha384) => &signature::RSA_PKCS1_SHA384,
         (Padding::Pkcs1, Hash::Sha512) => &signature::RSA_PKCS1_SHA512,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crypto::selftest::rsa_key;
+
+    /// A copy that a move leaves behind isn't wiped by anybody.
+    #[test]
+    fn secret_numbers_stay_where_they_are_when_their_keys_are_moved() {
+        let key = EcdsaKey::generate(Curve::P256).expect("a key");
+        let place = key.secret.0.as_ptr();
+        let moved = std::sync::Arc::new(key);
+        assert_eq!(moved.secret.0.as_ptr(), place);
+        let key = rsa_key(RsaSize::Rsa2048).expect("a key");
+        let place = key.parts.dp.as_ptr();
+        let moved = std::sync::Arc::new(key);
+        assert_eq!(moved.parts.dp.as_ptr(), place);
+    }
+
+    /// A vector with more room than it needs has been moved while it grew, or will be.
+    #[test]
+    fn a_secret_number_has_its_whole_room_from_the_start_however_short_it_is() {
+        for (bytes, expected) in [(&[7; 16][..], [0x0707_0707_0707_0707; 2]), (&[1, 2], [0x102, 0])]
+        {
+            let number = secret_number(bytes, 2).expect("it fits");
+            assert_eq!((&number[..], number.capacity()), (&expected[..], 2));
+        }
+        assert!(secret_number(&[1; 17], 2).is_none());
     }
 }

@@ -4,6 +4,7 @@
 //! An operation may wait only inside of [`super::coroutine::run`]; anywhere else, and while few
 //! handshakes are going on, it is carried out at once.
 
+mod beside;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -22,12 +23,18 @@ use tokio::sync::Notify;
 
 use super::{
     Agreement, Ahead, Curve, EcdsaSigning, Engine, Failed, KeyPair, LANES, RsaSigning, RsaSize,
-    SharedSecret, VERIFY_LANES, Verification, aside::Aside, coroutine,
+    SharedSecret, VERIFY_LANES, Verification,
+    aside::Aside,
+    company::{ClientsTurn, Company},
+    coroutine,
 };
 use crate::ring;
 
-/// Handshakes that have to be going on before any of them waits for company: a lone client would
-/// wait for nothing.
+pub(crate) use beside::room;
+pub use beside::{aside_cpu_time, serve_aside};
+
+/// Handshakes that have to be going on ([`Company::size`]) before any of them waits for company: a
+/// lone client would wait for nothing.
 const MIN_HANDSHAKES: usize = 3;
 
 /// Handshakes that have to be going on before a batch that isn't full waits for more of them.
@@ -36,18 +43,6 @@ const MIN_COMPANY: usize = 6;
 /// How long it does at most. Whoever waits that long has company to share the cost with; the clock
 /// of the worker has no finer steps.
 const LINGER: Duration = Duration::from_millis(1);
-
-/// How long a batch of RSA signatures may take while the worker goes on as if there were none.
-/// Where the worker rests, the batch is done by then; the clock has no finer steps.
-const UNTIL_SLICES: Duration = Duration::from_millis(1);
-
-/// What it has of the worker's time in a turn after that: as much as the shortest slice.
-const ASIDE_SLICE: Duration = Duration::from_micros(150);
-
-/// Signatures that may wait beside the worker before no more handshakes begin: enough for the next
-/// batch to be full when one is over. What waits here was computed for already, and is lost if
-/// its client goes.
-const MAX_ASIDE: usize = 2 * LANES;
 
 /// Turns that others may take, while new operations come in, before a batch runs as it is.
 const MAX_TURNS: u32 = 64;
@@ -145,7 +140,7 @@ struct Lanes {
     is_due: Notify,
     /// Tells that fewer wait than did.
     has_room: Notify,
-    handshakes: Cell<usize>,
+    company: Rc<Company>,
     /// Operations that ever waited.
     submitted: Cell<u64>,
     /// Who runs batches that don't fill, while there is nothing to run.
@@ -164,7 +159,7 @@ thread_local! {
         due: Default::default(),
         is_due: Notify::new(),
         has_room: Notify::new(),
-        handshakes: Cell::new(0),
+        company: Rc::default(),
         submitted: Cell::new(0),
         idle: RefCell::new(None),
     });
@@ -179,30 +174,37 @@ pub fn install(engine: Arc<Engine>) {
     *worker().engine.borrow_mut() = engine;
 }
 
-/// A handshake of this worker, counted for as long as it lives.
+/// A handshake of this worker, which others may count on as company for as long as it lives.
 pub(crate) struct Handshake(Rc<Lanes>);
 
 impl Handshake {
     pub(crate) fn begin() -> Self {
         let lanes = worker();
-        lanes.handshakes.set(lanes.handshakes.get() + 1);
+        lanes.company.enter();
         Self(lanes)
     }
 
-    /// Whether no other one goes on.
+    /// It is its client's turn until the answer is dropped. Who `has_spoken` is expected to go on.
+    pub(crate) fn waits(&self, has_spoken: bool) -> ClientsTurn {
+        self.0.company.wait(has_spoken, Instant::now())
+    }
+
+    /// Whether there is no other one. One whose client is waited for counts: the client's flight
+    /// may have come already, and have yet to be noticed.
     pub(crate) fn is_alone(&self) -> bool {
-        self.0.handshakes.get() == 1
+        self.0.company.all() == 1
     }
 
     /// Whether its operations may wait for those of others.
     pub(crate) fn may_wait(&self) -> bool {
-        self.0.handshakes.get() >= MIN_HANDSHAKES && self.0.engine.borrow().is_accelerated()
+        let company = self.0.company.size(Instant::now());
+        company >= MIN_HANDSHAKES && self.0.engine.borrow().is_accelerated()
     }
 }
 
 impl Drop for Handshake {
     fn drop(&mut self) {
-        self.0.handshakes.set(self.0.handshakes.get() - 1);
+        self.0.company.leave();
     }
 }
 
@@ -223,62 +225,6 @@ pub(crate) fn run_full() {
     }
 }
 
-/// Waits until the signatures that wait beside the worker are few enough for a handshake to begin.
-pub(crate) async fn room() {
-    let lanes = worker();
-    while lanes.rsa.iter().any(|queue| queue.len() >= MAX_ASIDE) {
-        lanes.has_room.notified().await;
-    }
-}
-
-/// CPU time that batches beside this worker have used.
-pub fn aside_cpu_time() -> Duration {
-    worker().aside.borrow().as_ref().map_or(Duration::ZERO, |aside| aside.cpu_time())
-}
-
-/// Has RSA signatures computed beside the worker, which goes on meanwhile, a batch after the other;
-/// those that take too long for that have slices of its time, for each of which it waits for its
-/// `turn`. Never ends, unless there is no thread for it; then they run as all other batches do.
-pub async fn serve_aside<T>(turn: impl AsyncFn() -> T) {
-    let lanes = worker();
-    let aside = match Aside::start() {
-        Ok(aside) => Rc::new(aside),
-        Err(error) => {
-            tracing::warn!(%error, "no thread for RSA signatures: relays wait for their batches");
-            return;
-        }
-    };
-    *lanes.aside.borrow_mut() = Some(aside.clone());
-    loop {
-        let Some(size) = lanes.aside_due() else {
-            lanes.is_due.notified().await;
-            continue;
-        };
-        let (engine, queue) = (lanes.engine(), &lanes.rsa[size as usize]);
-        let (jobs, answers) = queue.take(LANES, &engine);
-        // What is left has waited for this one, and needs no more company.
-        lanes.due[size as usize].set(queue.len() > 0);
-        if jobs.is_empty() {
-            continue;
-        }
-        lanes.has_room.notify_one();
-        let mut running = aside.begin(engine, jobs);
-        let results = match tokio::time::timeout(UNTIL_SLICES, running.results()).await {
-            Ok(results) => results,
-            Err(_) => {
-                loop {
-                    let _turn = turn().await;
-                    if running.give_time(ASIDE_SLICE) {
-                        break;
-                    }
-                }
-                running.results().await
-            }
-        };
-        answers.give(results);
-    }
-}
-
 /// Runs batches that don't fill once no handshake has anything else to do. Each waits for its
 /// `turn`, behind those who asked for theirs before, and has it until that is dropped. Never ends.
 pub async fn serve<T>(turn: impl AsyncFn() -> T) {
@@ -293,8 +239,7 @@ pub async fn serve<T>(turn: impl AsyncFn() -> T) {
         })
         .await;
         lanes.settle(&turn).await;
-        let handshakes = lanes.handshakes.get();
-        if handshakes >= MIN_COMPANY && handshakes > lanes.waiting() {
+        if lanes.expects_more() {
             tokio::time::sleep(LINGER).await;
             lanes.settle(&turn).await;
         }
@@ -355,6 +300,12 @@ impl Lanes {
                 break;
             }
         }
+    }
+
+    /// Whether others may be expected to ask before long.
+    fn expects_more(&self) -> bool {
+        let company = self.company.size(Instant::now());
+        company >= MIN_COMPANY && company > self.waiting()
     }
 
     fn len(&self, kind: Kind) -> usize {

@@ -6,6 +6,7 @@
 
 mod ahead;
 mod aside;
+mod company;
 pub mod coroutine;
 mod der;
 mod engine;

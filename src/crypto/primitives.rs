@@ -107,13 +107,25 @@ pub(super) struct Words(pub(super) [u64; MAX_SCALAR_WORDS]);
 impl Words {
     pub(super) const ZERO: Self = Self([0; MAX_SCALAR_WORDS]);
 
-    /// From big-endian bytes, at most [`MAX_SCALAR_BYTES`] of them.
+    /// A public number from big-endian bytes, at most [`MAX_SCALAR_BYTES`] of them.
     pub(super) fn from_be_bytes(bytes: &[u8]) -> Self {
         let mut words = Self::ZERO;
-        for (word, chunk) in words.0.iter_mut().zip(bytes.rchunks(8)) {
-            *word = chunk.iter().fold(0, |word, &byte| word << 8 | u64::from(byte));
-        }
+        words.read_be_bytes(bytes);
         words
+    }
+
+    /// The same of a number that nobody else may know. It is read into the place where it stays:
+    /// one that is moved leaves a copy behind, which nothing wipes.
+    pub(super) fn secret_from_be_bytes(bytes: &[u8]) -> Box<Self> {
+        let mut words = Box::new(Self::ZERO);
+        words.read_be_bytes(bytes);
+        words
+    }
+
+    fn read_be_bytes(&mut self, bytes: &[u8]) {
+        for (word, chunk) in self.0.iter_mut().zip(bytes.rchunks(8)) {
+            *word = be_word(chunk);
+        }
     }
 
     /// Whether it is less than `other`; takes the same time for all numbers.
@@ -141,6 +153,11 @@ impl fmt::Debug for Words {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Words(..)")
     }
+}
+
+/// A word from at most eight big-endian bytes.
+pub(super) fn be_word(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0, |word, &byte| word << 8 | u64::from(byte))
 }
 
 /// Which lanes of a call came to a result: four bits each, zero for success.

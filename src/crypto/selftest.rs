@@ -1,18 +1,21 @@
-//! What a multi-buffer library has to compute right before it is used: published answers, and
-//! what aws-lc-rs computes from the same keys. Every lane has another question than its
-//! neighbours, so that results which end up in a wrong lane show.
+//! What a multi-buffer library has to compute right before it is used, and each minute from then
+//! on: published answers, and questions that are new each time ([`fresh`]), another one in each
+//! lane, whose answers aws-lc-rs has.
+
+mod fresh;
+#[cfg(test)]
+mod tests;
 
 use aws_lc_rs::digest::{Digest, digest};
 use data_encoding::HEXUPPER_PERMISSIVE;
 use rustls_pki_types::PrivateKeyDer;
 
 use super::{
-    EcdsaSignature, Failed, Hash, Padding, PublicPoint, RsaKey, RsaSigning, Verification,
+    EcdsaSignature, Failed, PublicPoint, RsaKey, Verification,
     der::write_ecdsa_signature,
-    padding,
     primitives::{
-        AgreeLane, CompleteLane, Curve, KeyPair, LANES, MAX_SCALAR_BYTES, Primitives,
-        RsaPrivateLane, RsaPublicLane, RsaSize, Secret32, SetupLane, VerifyLane, Words,
+        AgreeLane, CompleteLane, Curve, KeyPair, LANES, MAX_SCALAR_BYTES, Primitives, RsaSize,
+        Secret32, SetupLane, Status, VerifyLane, Words,
     },
     scalar,
 };
@@ -30,25 +33,29 @@ pub(super) fn run(library: &dyn Primitives, breath: impl Fn()) -> Result<(), Unt
     key_pairs(library).ok_or(Untrue("X25519 key pairs"))?;
     breath();
     agreements(library).ok_or(Untrue("X25519 agreements"))?;
+    breath();
+    let pairs = fresh::key_pairs(library).ok_or(Untrue("X25519 key pairs"))?;
+    fresh::agreements(library, pairs).ok_or(Untrue("X25519 agreements"))?;
     for curve in Curve::ALL {
         breath();
         signatures(library, curve).ok_or(Untrue("ECDSA signatures"))?;
         breath();
         verifications(library, curve).ok_or(Untrue("ECDSA verifications"))?;
+        breath();
+        let signed = fresh::signatures(library, curve).ok_or(Untrue("ECDSA signatures"))?;
+        breath();
+        fresh::verifications(library, curve, &signed).ok_or(Untrue("ECDSA verifications"))?;
     }
     for size in RsaSize::ALL {
         breath();
-        rsa(library, size).ok_or(Untrue("RSA"))?;
+        fresh::rsa(library, size).ok_or(Untrue("RSA"))?;
     }
     Ok(())
 }
 
 /// Whether all lanes succeeded.
-macro_rules! all {
-    ($status:expr) => {{
-        let status = $status;
-        (0..LANES).all(|lane| status.succeeded(lane))
-    }};
+fn all(status: Status) -> bool {
+    (0..LANES).all(|lane| status.succeeded(lane))
 }
 
 fn bytes<const N: usize>(hex: &str) -> Option<[u8; N]> {
@@ -89,7 +96,7 @@ fn key_pairs(library: &dyn Primitives) -> Option<()> {
     let mut lanes = (0..LANES)
         .map(|lane| Some(KeyPair { secret: clamped(PAIRS[lane % 2].0)?, public: [0; 32] }))
         .collect::<Option<Vec<_>>>()?;
-    let done = all!(library.x25519_public(&mut lanes));
+    let done = all(library.x25519_public(&mut lanes));
     let right = |(lane, pair): (usize, &KeyPair)| bytes(PAIRS[lane % 2].1) == Some(pair.public);
     (done && lanes.iter().enumerate().all(right)).then_some(())
 }
@@ -107,7 +114,7 @@ fn agreements(library: &dyn Primitives) -> Option<()> {
         .take(LANES)
         .map(|(secret, peer, shared)| lane((secret, peer, shared)))
         .collect();
-    let done = all!(library.x25519(&mut lanes));
+    let done = all(library.x25519(&mut lanes));
     let mut answers = lanes.iter().zip(questions.iter().cycle());
     if !done || !answers.all(|(lane, (.., shared))| **lane.shared == *shared) {
         return None;
@@ -222,7 +229,7 @@ fn signatures(library: &dyn Primitives, curve: Curve) -> Option<()> {
     let signed = (0..LANES).map(|lane| known.signed(curve, lane)).collect::<Option<Vec<_>>>()?;
     let mut nonces: Vec<_> =
         signed.iter().map(|s| SetupLane::of(Box::new(s.nonce.clone()))).collect();
-    if !all!(library.ecdsa_setup(curve, &mut nonces)) {
+    if !all(library.ecdsa_setup(curve, &mut nonces)) {
         return None;
     }
     let digests: Vec<_> = signed.iter().map(|signed| padded(&signed.digest)).collect();
@@ -238,7 +245,7 @@ fn signatures(library: &dyn Primitives, curve: Curve) -> Option<()> {
             s: [0; MAX_SCALAR_BYTES],
         })
         .collect();
-    let done = all!(library.ecdsa_complete(curve, &mut lanes));
+    let done = all(library.ecdsa_complete(curve, &mut lanes));
     let right =
         lanes.iter().zip(&signed).all(|(lane, known)| (lane.r, lane.s) == (known.r, known.s));
     (done && right).then_some(())
@@ -280,47 +287,6 @@ pub(super) fn rsa_key(size: RsaSize) -> Option<RsaKey> {
         RsaSize::Rsa4096 => include_bytes!("selftest/rsa4096.der"),
     };
     RsaKey::from_der(&PrivateKeyDer::Pkcs1(der.into()))
-}
-
-/// Signatures without anything random in them: both engines make the same, and the public
-/// operation gives back what was signed.
-fn rsa(library: &dyn Primitives, size: RsaSize) -> Option<()> {
-    let key = std::sync::Arc::new(rsa_key(size)?);
-    let jobs: Vec<_> = (0..LANES)
-        .map(|lane| RsaSigning {
-            key: key.clone(),
-            padding: Padding::Pkcs1,
-            hash: Hash::Sha256,
-            digest: digest(Hash::Sha256.algorithm(), &lane.to_be_bytes()),
-        })
-        .collect();
-    let length = size.bits() / 8;
-    let encoded = jobs
-        .iter()
-        .map(|job| padding::encode(job.padding, job.hash, &job.digest, length))
-        .collect::<Result<Vec<_>, Failed>>()
-        .ok()?;
-    let mut lanes: Vec<_> = encoded
-        .iter()
-        .map(|input| RsaPrivateLane { key: &key.parts, input, output: vec![0; length] })
-        .collect();
-    let signed = all!(library.rsa_private(size, &mut lanes));
-    let mut opened: Vec<_> = lanes
-        .iter()
-        .map(|lane| RsaPublicLane {
-            modulus: &key.parts.modulus,
-            input: &lane.output,
-            output: vec![0; length],
-        })
-        .collect();
-    let opens = all!(library.rsa_public(size, &mut opened));
-    let right = jobs.iter().zip(&lanes).zip(opened.iter().zip(&encoded)).all(
-        |((job, signed), (opened, encoded))| {
-            scalar::rsa_sign(job).is_ok_and(|other| other == signed.output)
-                && opened.output == *encoded
-        },
-    );
-    (signed && opens && right).then_some(())
 }
 
 impl Verification {

@@ -32,7 +32,7 @@ use super::{
 use crate::metrics::{CryptoMetrics, Metrics};
 
 /// The library, where it has to be or happens to be.
-fn library() -> Option<CryptoMb> {
+pub(super) fn library() -> Option<CryptoMb> {
     match std::env::var_os("COUNTERSIGN_TEST_CRYPTO_MB").filter(|path| !path.is_empty()) {
         Some(path) => Some(CryptoMb::load(Path::new(&path)).expect("the library that is named")),
         None => load::SYSTEM_PATHS.iter().find_map(|path| CryptoMb::load(Path::new(path)).ok()),

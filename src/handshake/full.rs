@@ -3,12 +3,12 @@
 //! rustls looks a client's session up before it agrees on keys, and says nothing of what came of
 //! it. Two of its calls do:
 //!
-//! - the key agreement: unless our own tickets have accepted a session just before, there is none
-//!   to resume, and the handshake is a full one. It is the first asymmetric cryptography of a
-//!   handshake, so nothing has been spent on it that counts;
+//! - the key agreement: unless our own tickets have accepted a session of TLS 1.3 just before,
+//!   there is none to resume, and the handshake is a full one. It is the first asymmetric
+//!   cryptography of a handshake, so nothing has been spent on it that counts;
 //! - the choice of the scheme of our signature, which a resumed handshake doesn't make: rustls may
-//!   turn down what our tickets have accepted (for another SNI, or another hash), and this is where
-//!   such a handshake is held to the budget too.
+//!   turn down what our tickets have accepted (for another suite, say), and this is where such a
+//!   handshake is held to the budget too.
 //!
 //! Whoever only claims to resume is therefore held to the budget of full handshakes as everybody
 //! else is.
@@ -58,21 +58,25 @@ fn has_place() -> bool {
 #[derive(Debug)]
 struct GuardedGroup(Group);
 
-impl GuardedGroup {
-    fn check() -> Result<(), Error> {
-        let resumes = context::current(|context| context.lineage.is_some()).unwrap_or(false);
-        if resumes || has_place() { Ok(()) } else { Err(Error::General("no place".into())) }
-    }
+fn no_place() -> Error {
+    Error::General("no place".into())
 }
 
 impl SupportedKxGroup for GuardedGroup {
+    /// In TLS 1.2, whose resumed handshakes agree on no keys.
     fn start(&self) -> Result<Box<dyn ActiveKeyExchange>, Error> {
-        Self::check()?;
+        if !has_place() {
+            return Err(no_place());
+        }
         self.0.start()
     }
 
+    /// In TLS 1.3, whose resumed handshakes do.
     fn start_and_complete(&self, peer: &[u8]) -> Result<CompletedKeyExchange, Error> {
-        Self::check()?;
+        let resumes = context::current(|context| context.lineage.is_some()).unwrap_or(false);
+        if !resumes && !has_place() {
+            return Err(no_place());
+        }
         self.0.start_and_complete(peer)
     }
 

@@ -134,10 +134,13 @@ pub async fn perform(
     let machine = Machine::new(config.clone(), place)
         .map_err(|error| Failure::internal(error.to_string()))?;
     let mut slot = Some(Box::new(machine));
-    let driven = drive(client, place, &mut slot).await;
+    let handshake = lanes::Handshake::begin();
+    let driven = drive(client, place, &handshake, &mut slot).await;
     let concluded = match (driven, slot, place.shed()) {
         (_, Some(machine), Some(limit)) => Err(Failure::shed(limit, *machine)),
-        (Ok(()), Some(machine), None) => conclude(*machine, policy, shadow, confirm),
+        (Ok(()), Some(machine), None) => {
+            conclude(machine, &handshake, policy, shadow, confirm).await
+        }
         (Err(end), Some(machine), None) => Err(look_on(shadow, Failure::describe(end, *machine))),
         (_, None, _) => Err(Failure::internal("a panic in the handshake".into())),
     };
@@ -173,17 +176,19 @@ pub fn in_memory<R>(call: impl FnOnce() -> R) -> R {
 async fn drive(
     client: &Rc<Socket>,
     place: &HandshakePlace,
+    handshake: &lanes::Handshake,
     slot: &mut Option<Box<Machine>>,
 ) -> Result<(), End> {
-    let handshake = lanes::Handshake::begin();
     let is_gone = |machine: &Machine| has_gone(client, place, machine);
     loop {
-        read(client, place, slot.as_mut().ok_or(End::Panicked)?).await?;
+        read(client, place, handshake, slot.as_mut().ok_or(End::Panicked)?).await?;
         loop {
-            match coroutine::step(slot, place, &handshake, is_gone).await? {
+            match coroutine::step(slot, place, handshake, is_gone).await? {
                 Step::Read => break,
                 Step::Done => return Ok(()),
-                Step::Write => write(client, place, slot.as_mut().ok_or(End::Panicked)?).await?,
+                Step::Write => {
+                    write(client, place, handshake, slot.as_mut().ok_or(End::Panicked)?).await?;
+                }
                 Step::Failed(error) => return Err(End::Tls(error)),
             }
         }
@@ -193,9 +198,10 @@ async fn drive(
 async fn write(
     client: &Rc<Socket>,
     place: &HandshakePlace,
+    handshake: &lanes::Handshake,
     machine: &mut Machine,
 ) -> Result<(), End> {
-    let waiting = place.waits();
+    let waiting = (place.waits(), handshake.waits(true));
     client.write_all(&machine.output).await.map_err(End::Io)?;
     drop(waiting);
     machine.output.clear();
@@ -217,6 +223,7 @@ fn has_gone(client: &Socket, place: &HandshakePlace, machine: &Machine) -> bool 
 async fn read(
     client: &Rc<Socket>,
     place: &HandshakePlace,
+    handshake: &lanes::Handshake,
     machine: &mut Machine,
 ) -> Result<(), End> {
     loop {
@@ -235,7 +242,7 @@ async fn read(
                 return Ok(());
             }
             Io::WouldBlock => {
-                let waiting = place.waits();
+                let waiting = (place.waits(), handshake.waits(!machine.is_fresh()));
                 client.readable().await.map_err(End::Io)?;
                 drop(waiting);
                 still_in(place)?;
@@ -244,32 +251,59 @@ async fn read(
     }
 }
 
-/// Takes the connection over from rustls, and decides about a client that showed no certificate
-/// in this handshake: an anonymous one, or one that resumed a session.
-fn conclude(
-    mut machine: Machine,
+/// Decides about the client, if that wasn't done when it showed its certificate, and takes the
+/// connection over from rustls.
+async fn conclude(
+    mut machine: Box<Machine>,
+    handshake: &lanes::Handshake,
     policy: &Policy,
     shadow: Option<&Shadow>,
     confirm: impl FnOnce(Permit) -> Result<Permit, Option<Refused>>,
 ) -> Result<Established, Failure> {
     let mut facts = Facts::of(&mut machine);
-    let certificates = machine.connection.peer_certificates().unwrap_or_default();
-    let decision = match (machine.context.as_mut().and_then(|c| c.decision.take()), certificates) {
-        (Some(decision), _) => decision,
-        (None, []) => {
+    let decision = match machine.context.as_mut().and_then(|context| context.decision.take()) {
+        Some(decision) => decision,
+        None => decide(&machine, &mut facts, handshake, policy, shadow).await?,
+    };
+    take_over(machine, facts, decision, confirm)
+}
+
+/// Decides about a client that showed no certificate in this handshake: an anonymous one, or one
+/// that resumed a session.
+async fn decide(
+    machine: &Machine,
+    facts: &mut Facts,
+    handshake: &lanes::Handshake,
+    policy: &Policy,
+    shadow: Option<&Shadow>,
+) -> Result<Result<Permit, Refused>, Failure> {
+    match machine.connection.peer_certificates().unwrap_or_default() {
+        [] => {
             let decision = policy.without_certificate();
             if let Some(shadow) = shadow {
                 shadow.observe(&[], &decision, UnixTime::now());
             }
-            decision
+            Ok(decision)
         }
-        (None, chain) if facts.kind == HandshakeKind::Resumed => {
-            let (decision, verification) = verifier::decide(policy, shadow, chain, UnixTime::now());
+        chain if facts.kind == HandshakeKind::Resumed => {
+            let turn = async || turn::take(handshake.is_alone()).await;
+            let (decision, verification) =
+                verifier::decide_in_turn(policy, shadow, chain, turn).await;
             facts.verification = Some(verification);
-            decision
+            Ok(decision)
         }
-        (None, _) => return Err(Failure::internal("a certificate nobody decided about".into())),
-    };
+        _ => Err(Failure::internal("a certificate nobody decided about".into())),
+    }
+}
+
+/// Takes the connection over from rustls, after a decision that `confirm` has the last word about.
+fn take_over(
+    mut machine: Box<Machine>,
+    facts: Facts,
+    decision: Result<Permit, Refused>,
+    confirm: impl FnOnce(Permit) -> Result<Permit, Option<Refused>>,
+) -> Result<Established, Failure> {
+    let certificates = machine.connection.peer_certificates().unwrap_or_default();
     let certificate = certificates.first().cloned();
     let agreed = Agreed::of(&machine, &facts)?;
     let mut secrets = machine.context.take().map(|context| context.secrets).unwrap_or_default();
@@ -311,7 +345,8 @@ pub struct Facts {
     pub kind: HandshakeKind,
     /// The version, as far as that was known.
     pub version: VersionLabel,
-    /// What became of a ticket that the client offered.
+    /// What became of a ticket that the client offered; nothing of one that was accepted, in a
+    /// handshake that came to no end.
     pub resumption: Option<ResumptionOutcome>,
     /// Whether the client's chain had been verified before.
     pub verification: Option<VerificationOutcome>,
@@ -334,11 +369,14 @@ impl Facts {
             machine.context.as_mut().map_or((None, None, None), |context| {
                 (context.server_name.take(), context.ticket, context.verification)
             });
-        // A session may fit us and still not the client's other offers.
         let resumption = match (ticket, kind) {
+            // A session may fit us and still not the client's other offers.
             (Some(ResumptionOutcome::Resumed), HandshakeKind::Full) => {
                 Some(ResumptionOutcome::Vetoed)
             }
+            // Whoever has an id or a ticket can offer it. That it has the session's secret too
+            // shows at the end of the handshake.
+            (Some(ResumptionOutcome::Resumed), _) if connection.is_handshaking() => None,
             (ticket, _) => ticket,
         };
         Self { server_name, kind, version, resumption, verification }

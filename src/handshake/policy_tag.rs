@@ -1,4 +1,5 @@
-//! What a session is bound to: all that the decision about its client depends on.
+//! What a session is bound to: all that the decision about its client depends on, and the server
+//! name that it was agreed for.
 
 use std::fmt::Write;
 
@@ -8,6 +9,16 @@ use crate::config::{CaCertificate, Discovered, Listener, PeerSet, Revocation, Tr
 
 /// SHA-256 of all that a listener's decision depends on.
 pub(super) type PolicyTag = [u8; 32];
+
+/// The tag of a session: that of its listener, and the server name that it was agreed for, if there
+/// was one (RFC 6066 §3 has it resumed under no other).
+pub(super) fn session_tag(policy: &PolicyTag, server_name: Option<&str>) -> PolicyTag {
+    // The first part has a fixed length, so that no two pairs look the same.
+    let mut bytes = policy.to_vec();
+    bytes.push(u8::from(server_name.is_some()));
+    bytes.extend_from_slice(server_name.unwrap_or_default().as_bytes());
+    hash(&bytes)
+}
 
 /// The tag of a listener. It is the same in every process that has the same settings, wherever
 /// their files lie.
@@ -103,6 +114,18 @@ backend = "app"
         own.write(&file("own.pem"), &file("own.key")).expect("written");
         write(&file("countersign.toml"), text);
         policy_tag(&Config::load(&file("countersign.toml")).expect("good").listeners[0])
+    }
+
+    #[test]
+    fn a_session_s_tag_is_of_its_listener_and_its_server_name() {
+        let names = [None, Some(""), Some("a.test"), Some("b.test")];
+        let tags: Vec<_> = [[1; 32], [2; 32]]
+            .iter()
+            .flat_map(|policy| names.map(|name| session_tag(policy, name)))
+            .collect();
+        for (place, tag) in tags.iter().enumerate() {
+            assert!(!tags[..place].contains(tag), "{place}");
+        }
     }
 
     /// Two hosts of a fleet have the same settings in other folders, under other names of files, at

@@ -1,9 +1,9 @@
 //! The rule by which a session goes on, wherever it is kept: it never outlives what it rests on.
 //!
 //! What is kept of a session begins with a header that binds it to its listener, to the trust
-//! policy that admitted the client, and to the time when the client proved who it is. A session
-//! that doesn't fit is vetoed before rustls resumes anything: the client gets a full handshake, and
-//! its refusal there if it is due.
+//! policy that admitted the client, to the server name that the client asked for, and to the time
+//! when it proved who it is. A session that doesn't fit is vetoed before rustls resumes anything:
+//! the client gets a full handshake, and its refusal there if it is due.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 
 use super::{
     context::{self, Context, Lineage},
-    policy_tag::PolicyTag,
+    policy_tag::{PolicyTag, session_tag},
 };
 use crate::metrics::ResumptionOutcome;
 
@@ -65,7 +65,7 @@ impl Rule {
         context::current(|context| {
             let lineage = self.lineage_of(context, now)?;
             let mut plain = Zeroizing::new(Vec::with_capacity(HEADER_BYTES + session.len()));
-            plain.extend_from_slice(&self.header(lineage));
+            plain.extend_from_slice(&self.header(lineage, context.server_name.as_deref()));
             plain.extend_from_slice(session);
             let came_back = context.lineage.is_some();
             let is_tls13 = context.secrets.is_complete();
@@ -88,30 +88,38 @@ impl Rule {
             return None;
         }
         let plain = find(now.as_secs());
-        let admitted = plain.as_ref().and_then(|plain| self.admit(plain.as_ref(), now));
-        context::current(|context| {
+        let admitted = context::current(|context| {
+            let name = context.server_name.as_deref();
+            let admitted = plain.as_ref().and_then(|plain| self.admit(plain.as_ref(), name, now));
             context.lineage = admitted.map(|(lineage, _)| lineage);
             context.ticket = Some(match (&plain, admitted) {
                 (None, _) => ResumptionOutcome::Unknown,
                 (Some(_), None) => ResumptionOutcome::Vetoed,
                 (Some(_), Some(_)) => ResumptionOutcome::Resumed,
             });
-        });
+            admitted
+        })?;
         admitted.map(|(_, session)| session.to_vec())
     }
 
-    fn header(&self, lineage: Lineage) -> [u8; HEADER_BYTES] {
+    fn header(&self, lineage: Lineage, server_name: Option<&str>) -> [u8; HEADER_BYTES] {
         let mut header = [0; HEADER_BYTES];
-        header[..32].copy_from_slice(&self.policy);
+        header[..32].copy_from_slice(&session_tag(&self.policy, server_name));
         header[32..40].copy_from_slice(&lineage.authenticated_at.as_secs().to_be_bytes());
         header[40..].copy_from_slice(&lineage.valid_until.as_secs().to_be_bytes());
         header
     }
 
-    /// The lineage and what rustls calls the session, or `None` if it must not go on at `now`.
-    fn admit<'a>(&self, plain: &'a [u8], now: UnixTime) -> Option<(Lineage, &'a [u8])> {
+    /// The lineage and what rustls calls the session, or `None` if it must not go on at `now`, for
+    /// a client that asks for that name.
+    fn admit<'a>(
+        &self,
+        plain: &'a [u8],
+        server_name: Option<&str>,
+        now: UnixTime,
+    ) -> Option<(Lineage, &'a [u8])> {
         let (header, session) = plain.split_first_chunk::<HEADER_BYTES>()?;
-        let (policy, times) = header.split_first_chunk::<32>()?;
+        let (tag, times) = header.split_first_chunk::<32>()?;
         let (authenticated_at, valid_until) = times.split_first_chunk::<8>()?;
         let time = |bytes: [u8; 8]| {
             UnixTime::since_unix_epoch(Duration::from_secs(u64::from_be_bytes(bytes)))
@@ -122,7 +130,8 @@ impl Rule {
         };
         let end = lineage.valid_until.min(self.oldest_end(lineage.authenticated_at));
         let in_time = now <= end && now >= lineage.authenticated_at;
-        (policy == &self.policy && in_time).then_some((lineage, session))
+        let fits = *tag == session_tag(&self.policy, server_name);
+        (fits && in_time).then_some((lineage, session))
     }
 
     /// The last second in which a session may be resumed whose client proved then who it is.
@@ -151,6 +160,8 @@ mod tests {
 
     use super::*;
 
+    const NAME: Option<&str> = Some("www.contoso.test");
+
     fn at(seconds: u64) -> UnixTime {
         UnixTime::since_unix_epoch(Duration::from_secs(seconds))
     }
@@ -163,48 +174,59 @@ mod tests {
     fn plain(of: &Rule, authenticated_at: u64, valid_until: u64) -> Vec<u8> {
         let lineage =
             Lineage { authenticated_at: at(authenticated_at), valid_until: at(valid_until) };
-        [&of.header(lineage)[..], b"session"].concat()
+        [&of.header(lineage, NAME)[..], b"session"].concat()
     }
 
     #[test]
     fn a_session_goes_on_until_the_second_in_which_its_proof_ends() {
         let ours = rule(1);
         let plain = plain(&ours, 1000, 2000);
-        assert_eq!(ours.admit(&plain, at(2000)).expect("in time").1, b"session");
-        assert_eq!(ours.admit(&plain, at(2001)), None);
+        assert_eq!(ours.admit(&plain, NAME, at(2000)).expect("in time").1, b"session");
+        assert_eq!(ours.admit(&plain, NAME, at(2001)), None);
     }
 
     #[test]
     fn a_limit_that_was_lowered_holds_for_sessions_that_exist() {
         let plain = plain(&rule(1), 1000, 9000);
         let lowered = Rule { max_age: Duration::from_secs(60), ..rule(1) };
-        assert!(lowered.admit(&plain, at(1060)).is_some());
-        assert_eq!(lowered.admit(&plain, at(1061)), None);
+        assert!(lowered.admit(&plain, NAME, at(1060)).is_some());
+        assert_eq!(lowered.admit(&plain, NAME, at(1061)), None);
     }
 
     #[test]
     fn a_limit_that_was_raised_lengthens_no_session_that_exists() {
         let plain = plain(&rule(1), 1000, 9000);
         let raised = Rule { max_age: Duration::from_secs(100_000), ..rule(1) };
-        assert!(raised.admit(&plain, at(9000)).is_some());
-        assert_eq!(raised.admit(&plain, at(9001)), None);
+        assert!(raised.admit(&plain, NAME, at(9000)).is_some());
+        assert_eq!(raised.admit(&plain, NAME, at(9001)), None);
     }
 
     #[test]
     fn a_session_from_the_future_is_vetoed() {
         let ours = rule(1);
-        assert_eq!(ours.admit(&plain(&ours, 1000, 2000), at(999)), None);
+        assert_eq!(ours.admit(&plain(&ours, 1000, 2000), NAME, at(999)), None);
     }
 
     #[test]
     fn a_session_of_another_policy_is_vetoed() {
         let plain = plain(&rule(1), 1000, 2000);
-        assert_eq!(rule(2).admit(&plain, at(1500)), None);
+        assert_eq!(rule(2).admit(&plain, NAME, at(1500)), None);
+    }
+
+    /// Before the key agreement, so that it costs nothing that counts.
+    #[test]
+    fn a_session_of_another_server_name_is_vetoed() {
+        let ours = rule(1);
+        let plain = plain(&ours, 1000, 2000);
+        assert!(ours.admit(&plain, NAME, at(1500)).is_some());
+        for name in [Some("ftp.contoso.test"), Some(""), None] {
+            assert_eq!(ours.admit(&plain, name, at(1500)), None, "{name:?}");
+        }
     }
 
     #[test]
     fn a_session_too_short_for_its_header_is_vetoed() {
-        assert_eq!(rule(1).admit(&[1; HEADER_BYTES - 1], at(1)), None);
+        assert_eq!(rule(1).admit(&[1; HEADER_BYTES - 1], NAME, at(1)), None);
     }
 
     #[test]

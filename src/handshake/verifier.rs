@@ -101,6 +101,26 @@ pub(super) fn decide(
     (decision, verification)
 }
 
+/// The same outside of a call into rustls, which has its turn. What may cost signatures waits for a
+/// `turn` here and has it until it is over: a chain that isn't remembered (the first one after a
+/// reload), and whatever a shadow looks at, which decides from scratch where it disagrees. A chain
+/// that is remembered waits for nothing.
+pub(super) async fn decide_in_turn<T>(
+    policy: &Policy,
+    shadow: Option<&Shadow>,
+    chain: &[CertificateDer<'_>],
+    turn: impl AsyncFnOnce() -> T,
+) -> (Result<Permit, Refused>, VerificationOutcome) {
+    if shadow.is_none()
+        && let Some(permit) = policy.admitted_before(chain, UnixTime::now())
+    {
+        return (Ok(permit), VerificationOutcome::Hit);
+    }
+    let _turn = turn().await;
+    // Time may have gone by, and somebody else may have had this chain verified.
+    decide(policy, shadow, chain, UnixTime::now())
+}
+
 /// The error for which rustls sends the refusal's alert.
 fn error_for(refused: &Refused) -> CertificateError {
     match refused.reason.alert() {
@@ -124,8 +144,88 @@ struct Unspecified;
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        pin::pin,
+        task::{Context, Poll, Waker},
+        time::Duration,
+    };
+
+    use tokio::sync::Semaphore;
+
     use super::*;
-    use crate::trust::Refusal;
+    use crate::{
+        config::Config,
+        pki::{Authority, Spec, Validity},
+        revocation::Stores,
+        trust::Refusal,
+    };
+
+    /// The policy of a listener that admits a client, and that client's chain.
+    fn scene() -> (Policy, Vec<CertificateDer<'static>>) {
+        const TEXT: &str = r#"
+[trust.contoso]
+ca = ["ca.pem"]
+names = ["*.contoso.test"]
+revocation = "off"
+
+[peers.clients]
+trust = "contoso"
+names = ["fe01.contoso.test"]
+
+[backends.app]
+servers = ["127.0.0.1:1"]
+
+[[listener]]
+name = "main"
+listen = ["127.0.0.1:2"]
+client_auth = "required"
+peers = ["clients"]
+certificates = [{ chain = "own.pem", key = "own.key" }]
+backend = "app"
+"#;
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = |name: &str| folder.path().join(name);
+        let validity = Validity::from_now(Duration::from_secs(3600));
+        let ca = Authority::root(&Spec::new("Contoso Root", validity)).expect("a CA");
+        let own = Spec::new("www", validity).dns("www.contoso.test").server();
+        let own = ca.issue(&own).expect("a certificate");
+        own.write(&file("own.pem"), &file("own.key")).expect("written");
+        std::fs::write(file("ca.pem"), ca.pem()).expect("written");
+        std::fs::write(file("countersign.toml"), TEXT).expect("written");
+        let config = Config::load(&file("countersign.toml")).expect("good");
+        let listener = &config.listeners[0];
+        let stores = Stores::off(config.trust.keys());
+        let policy = Policy::new(listener.client_auth, &listener.peers, &stores).expect("good");
+        let client = Spec::new("fe01", validity).dns("fe01.contoso.test").client();
+        (policy, ca.issue(&client).expect("a certificate").chain().to_vec())
+    }
+
+    /// While others compute, nothing of an unknown chain is looked at; once it is remembered, it
+    /// waits for nobody.
+    #[test]
+    fn a_chain_is_verified_in_a_turn_and_one_that_is_remembered_takes_none() {
+        let (policy, chain) = scene();
+        let turns = Semaphore::new(0);
+        let turn = async || turns.acquire().await.expect("it is open");
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut first = pin!(decide_in_turn(&policy, None, &chain, turn));
+        assert!(first.as_mut().poll(&mut cx).is_pending());
+        assert!(policy.admitted_before(&chain, UnixTime::now()).is_none());
+        turns.add_permits(1);
+        let Poll::Ready((decision, verification)) = first.as_mut().poll(&mut cx) else {
+            panic!("it waits though it is its turn")
+        };
+        assert!(decision.is_ok());
+        assert_eq!(verification, VerificationOutcome::Miss);
+        assert_eq!(turns.available_permits(), 1, "the turn is over");
+        turns.forget_permits(1);
+        let mut again = pin!(decide_in_turn(&policy, None, &chain, turn));
+        let Poll::Ready((decision, verification)) = again.as_mut().poll(&mut cx) else {
+            panic!("it waits")
+        };
+        assert!(decision.is_ok());
+        assert_eq!(verification, VerificationOutcome::Hit);
+    }
 
     #[test]
     fn the_client_is_sent_the_alert_of_its_refusal() {

@@ -216,9 +216,9 @@ label! {
 label! {
     /// What became of a session that a client offered to resume.
     ResumptionOutcome {
-        /// The session went on.
+        /// The session went on, and its handshake came to its end.
         Resumed = "resumed",
-        /// Ours, but past its time, or of another listener or policy.
+        /// Ours, but past its time, or of another listener, policy, server name or cipher suite.
         Vetoed = "vetoed",
         /// Not ours, used before, no longer kept, or of a key that is gone.
         Unknown = "unknown",

@@ -69,7 +69,8 @@ impl Refusal {
                 "let the client send fewer certificates with the same subjects and keys"
             }
             Self::UnsupportedAlgorithm => {
-                "have the certificate reissued with RSA from 2048 bits or ECDSA, signed with SHA-2"
+                "have the certificate reissued with RSA from 2048 bits or ECDSA (its point not \
+                 compressed), signed with SHA-2"
             }
             Self::UnknownCriticalExtension => {
                 "have the certificate reissued without that extension, or not critical"

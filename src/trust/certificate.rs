@@ -202,6 +202,14 @@ impl<'a> Certificate<'a> {
         self.x509.subject_pki.raw
     }
 
+    /// Whether its key is a point of a curve in the compressed form (SEC 1 §2.3.3).
+    pub(super) fn has_compressed_point(&self) -> bool {
+        const COMPRESSED: [u8; 2] = [2, 3];
+        let point = &self.x509.subject_pki.subject_public_key.data;
+        matches!(self.key, KeyAlgorithm::Ec(_))
+            && point.first().is_some_and(|form| COMPRESSED.contains(form))
+    }
+
     /// The subject as text.
     pub(super) fn subject(&self) -> String {
         dn::to_text(self.x509.subject())

@@ -355,7 +355,7 @@ impl Policy {
             "no name of the certificate is blocked".to_owned()
         })?;
         let key = presented.leaf.key;
-        witness.check(Check::Key, check_key(key), |()| format!("{key}"))?;
+        witness.check(Check::Key, check_key(&presented.leaf), |()| format!("{key}"))?;
         witness.check(Check::KeyUsage, check_key_usage(&presented.leaf), |()| {
             "may sign handshakes".to_owned()
         })
@@ -372,7 +372,8 @@ impl Policy {
     }
 }
 
-fn check_key(key: KeyAlgorithm) -> Result<(), Refused> {
+fn check_key(leaf: &Certificate<'_>) -> Result<(), Refused> {
+    let key = leaf.key;
     if key.is_weak() {
         return Err(Refused::new(
             Refusal::WeakKey,
@@ -384,6 +385,13 @@ fn check_key(key: KeyAlgorithm) -> Result<(), Refused> {
             Refusal::UnsupportedAlgorithm,
             "the client's key is neither RSA up to 8192 bits, ECDSA on P-256, P-384 or P-521, \
              Ed25519 nor ML-DSA",
+        ));
+    }
+    // TLS has uncompressed points alone (RFC 8422 §5.1.2), and so have those who verify with them.
+    if leaf.has_compressed_point() {
+        return Err(Refused::new(
+            Refusal::UnsupportedAlgorithm,
+            format!("the client's key ({key}) is a compressed point, which TLS doesn't know"),
         ));
     }
     Ok(())

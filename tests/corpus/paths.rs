@@ -13,9 +13,9 @@ use super::{
         row,
     },
     world::{
-        Ca, ED25519, P256, P384, P521, RSA_1024, RSA_2048, RSA_3072, RSA_4096, Shown, World,
-        filler, good, hours, key_usages, path_length, purposes, read, serial, through,
-        unknown_extension, via,
+        Ca, ED25519, P256, P256_COMPRESSED, P384, P384_COMPRESSED, P521, P521_COMPRESSED, RSA_1024,
+        RSA_2048, RSA_3072, RSA_4096, Shown, World, filler, good, hours, key_usages, path_length,
+        purposes, read, serial, through, unknown_extension, via,
     },
 };
 
@@ -238,6 +238,21 @@ pub const PATHS: &[Row] = &[
     // Keys and signatures.
     row("a P-384 key", |w| w.root.client_with(w.key(P384), &[], good), FE01),
     row("a P-521 key", |w| w.root.client_with(w.key(P521), &[], good), FE01),
+    row(
+        "a P-256 key whose point is compressed",
+        |w| compressed(w, P256_COMPRESSED),
+        refused("unsupported_algorithm", UNSUPPORTED_CERTIFICATE, "a compressed point"),
+    ),
+    row(
+        "a P-384 key whose point is compressed",
+        |w| compressed(w, P384_COMPRESSED),
+        refused("unsupported_algorithm", UNSUPPORTED_CERTIFICATE, "a compressed point"),
+    ),
+    row(
+        "a P-521 key whose point is compressed",
+        |w| compressed(w, P521_COMPRESSED),
+        refused("unsupported_algorithm", UNSUPPORTED_CERTIFICATE, "a compressed point"),
+    ),
     row("an Ed25519 key", |w| w.root.client_with(w.key(ED25519), &[], good), FE01),
     row("an RSA key of 2048 bits", |w| w.root.client_with(w.key(RSA_2048), &[], good), FE01),
     row("an RSA key of 3072 bits", |w| w.root.client_with(w.key(RSA_3072), &[], good), FE01),
@@ -339,4 +354,10 @@ fn damaged(shown: Shown, damage: impl FnOnce(&mut Vec<u8>)) -> Shown {
     damage(&mut der);
     chain[0] = der.into();
     Shown::Chain(chain, key)
+}
+
+/// A client whose key openssl writes as a compressed point.
+fn compressed(world: &World, key: &'static str) -> Shown {
+    let (certificate, key) = world.openssl_client(key, "-sha256 -extfile client.ext");
+    Shown::Files(certificate, key)
 }

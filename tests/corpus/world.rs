@@ -20,7 +20,7 @@ use time::{Duration, OffsetDateTime};
 
 use super::support::{Pki, Run};
 
-/// Keys, as openssl's `genpkey` makes them.
+/// Keys, as openssl's `genpkey` makes them; `compressed` ones have their point rewritten.
 pub const RSA_1024: &str = "-algorithm RSA -pkeyopt rsa_keygen_bits:1024";
 pub const RSA_2048: &str = "-algorithm RSA -pkeyopt rsa_keygen_bits:2048";
 pub const RSA_3072: &str = "-algorithm RSA -pkeyopt rsa_keygen_bits:3072";
@@ -28,6 +28,9 @@ pub const RSA_4096: &str = "-algorithm RSA -pkeyopt rsa_keygen_bits:4096";
 pub const P256: &str = "-algorithm EC -pkeyopt ec_paramgen_curve:P-256";
 pub const P384: &str = "-algorithm EC -pkeyopt ec_paramgen_curve:P-384";
 pub const P521: &str = "-algorithm EC -pkeyopt ec_paramgen_curve:P-521";
+pub const P256_COMPRESSED: &str = "compressed -algorithm EC -pkeyopt ec_paramgen_curve:P-256";
+pub const P384_COMPRESSED: &str = "compressed -algorithm EC -pkeyopt ec_paramgen_curve:P-384";
+pub const P521_COMPRESSED: &str = "compressed -algorithm EC -pkeyopt ec_paramgen_curve:P-521";
 pub const ED25519: &str = "-algorithm ED25519";
 
 /// A serial number that a CA has revoked; so are the next two by one CA or another.
@@ -300,7 +303,14 @@ impl World {
     }
 
     fn key_pem(&self, arguments: &'static str) -> String {
-        let make = || openssl(self.pki.folder(), &format!("genpkey {arguments}")).stdout;
+        let openssl = |command: &str| openssl(self.pki.folder(), command).stdout;
+        let make = || match arguments.strip_prefix("compressed ") {
+            Some(arguments) => {
+                openssl(&format!("genpkey {arguments} -out whole.key"));
+                openssl("ec -in whole.key -conv_form compressed")
+            }
+            None => openssl(&format!("genpkey {arguments}")),
+        };
         self.keys.borrow_mut().entry(arguments).or_insert_with(make).clone()
     }
 

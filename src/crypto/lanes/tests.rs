@@ -184,6 +184,21 @@ fn a_lone_handshake_does_not_wait_for_company() {
     assert!(!one.may_wait());
 }
 
+/// Six silent clients, and a lone one that goes on: it waits for none of them.
+#[test]
+fn silent_clients_are_no_company_to_wait_for() {
+    let _plain = installed();
+    let silent: Vec<_> = (0..MIN_COMPANY).map(|_| Handshake::begin()).collect();
+    let one = Handshake::begin();
+    assert!(one.may_wait() && worker().expects_more());
+    let turns: Vec<_> = silent.iter().map(|handshake| handshake.waits(false)).collect();
+    assert!(!one.may_wait() && !worker().expects_more());
+    // Their flights may be there already, though: everybody else has a turn between any two.
+    assert!(!one.is_alone());
+    drop(turns);
+    assert!(one.may_wait() && worker().expects_more());
+}
+
 #[test]
 fn a_panic_in_a_batch_fails_its_operations_alone() {
     let plain = installed();

@@ -114,3 +114,35 @@ fn the_algorithms_of_key_and_signature_are_named_as_headers_want_them() {
         assert_eq!(identity.signature_algorithm(), "SHA256");
     }
 }
+
+/// The same point in its compressed form (SEC 1 §2.3.3): the first coordinate, and in the first byte
+/// which of the two others it is.
+fn compressed(key: &KeyPair) -> PublicKey {
+    let whole = rcgen::PublicKeyData::der_bytes(key);
+    let form = 2 + (whole[whole.len() - 1] & 1);
+    let bytes = [&[form], &whole[1..=whole.len() / 2]].concat();
+    PublicKey { bytes, algorithm: rcgen::PublicKeyData::algorithm(key) }
+}
+
+#[test]
+fn a_client_s_compressed_point_is_refused_before_any_signature() {
+    let ca = Ca::root("Contoso Root");
+    let policy = frontends(&ca, |_| {});
+    for algorithm in [&rcgen::PKCS_ECDSA_P256_SHA256, &rcgen::PKCS_ECDSA_P384_SHA384] {
+        let key = KeyPair::generate_for(algorithm).unwrap();
+        admitted(&policy, &[ca.leaf_for(&key, "fe01.contoso.test", |_| {})]);
+        let chain = [ca.leaf_for(&compressed(&key), "fe01.contoso.test", |_| {})];
+        let refused = assert_refused(&policy, &chain, Refusal::UnsupportedAlgorithm);
+        assert!(refused.detail.contains("compressed point"), "{refused}");
+    }
+}
+
+/// Only certificates are verified with it, which aws-lc-rs does with either form.
+#[test]
+fn a_ca_s_key_may_be_a_compressed_point() {
+    let root = Ca::root("Contoso Root");
+    let policy = frontends(&root, |_| {});
+    let sub = root.sub("Contoso Issuing");
+    let der = sub.params.signed_by(&compressed(sub.issuer.key()), &root.issuer).unwrap();
+    admitted(&policy, &[sub.leaf("fe01.contoso.test"), der.der().clone()]);
+}

@@ -1,6 +1,6 @@
 //! Batches beside the worker, with a library that takes as long for one as the test likes.
 
-use super::*;
+use super::{super::beside::MAX_ASIDE, *};
 use crate::crypto::{RsaKey, selftest::rsa_key, tests::rsa_jobs};
 
 /// Looks for the test's leave until it gives up, a millisecond each.
