@@ -21,6 +21,8 @@
 //! without TLS.
 //!
 //! `countersign-scalar` is countersign with `crypto_mb = "off"`: what handshakes cost one by one.
+//! `countersign-verify` is countersign with `verify = "crypto_mb"`: the library verifies the clients'
+//! signatures, too, which `docs/threat-model.md` argues about.
 //! `--crypto-mb` or `COUNTERSIGN_CRYPTO_MB` names the library for the other one, if it isn't where
 //! countersign looks for it.
 //!

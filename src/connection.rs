@@ -120,9 +120,13 @@ async fn open(
             NotAdmitted::Ended => None,
         })
     };
-    let shadow = service.shadow.as_deref();
-    let (tls, policy) = (&service.tls, &service.policy);
-    let shaken = handshake::perform(&client, &handshake, tls, policy, shadow, confirm).await;
+    let terms = handshake::Terms {
+        tls: &service.tls,
+        signs_by_rsa: service.signs_by_rsa,
+        policy: &service.policy,
+        shadow: service.shadow.as_deref(),
+    };
+    let shaken = handshake::perform(&client, &handshake, &terms, confirm).await;
     drop(handshake);
     let verification = match &shaken {
         Ok(established) => established.verification,

@@ -35,6 +35,8 @@ pub struct Service {
     pub shadow: Option<Arc<Shadow>>,
     /// rustls' configuration.
     pub tls: Arc<ServerConfig>,
+    /// One of its keys is an RSA key.
+    pub signs_by_rsa: bool,
     /// How much each peer set may use.
     pub quotas: Arc<Quotas>,
     /// Where plaintext goes.
@@ -182,6 +184,7 @@ impl Generation {
                 policy,
                 shadow,
                 tls,
+                signs_by_rsa: listener.signs_by_rsa(),
                 quotas: quotas.clone(),
                 backend: backends[&listener.backend.name].clone(),
                 metrics: counters,

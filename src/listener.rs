@@ -104,11 +104,12 @@ async fn accept_all(worker: Rc<Worker>, socket: Rc<Socket>, service: Rc<RefCell<
                     begin(&worker, &service, accepted);
                 } else {
                     // What a storm costs here is counted among its handshakes.
-                    let _turn = handshake::turn().await;
-                    begin(&worker, &service, accepted);
-                    for accepted in socket.accept_more(ACCEPTS_A_PASS - 1) {
+                    handshake::charge(|| {
                         begin(&worker, &service, accepted);
-                    }
+                        for accepted in socket.accept_more(ACCEPTS_A_PASS - 1) {
+                            begin(&worker, &service, accepted);
+                        }
+                    });
                 }
                 continue;
             }

@@ -10,7 +10,7 @@ mod support;
 
 use std::{
     env, fs,
-    io::Write,
+    io::{self, Write},
     net::TcpStream,
     sync::{Arc, Barrier},
     thread,
@@ -214,6 +214,35 @@ fn a_lone_client_waits_for_no_silent_ones() {
     assert_eq!(waited(), before);
     drop((silent, stuck));
     server.stop();
+}
+
+/// Relays take the CPU at once from what signs by RSA beside their worker: the kernel knows it as
+/// one of the nicest threads.
+#[test]
+fn what_signs_by_rsa_beside_a_worker_is_nicer_than_it() {
+    let pki = Pki::new();
+    let server = Server::start(Config::simple(&pki, Backend::echo().addr()));
+    let nice = || nice_beside_workers(server.pid());
+    // Such a thread is there before its first instruction.
+    let settled = || nice().iter().all(|nice| nice == "19");
+    let waited = (0..500).take_while(|_| !settled());
+    waited.for_each(|_| thread::sleep(Duration::from_millis(10)));
+    assert!(settled(), "{:?}", nice());
+    assert!(library().is_none() || !nice().is_empty());
+    server.stop();
+}
+
+/// How nice the threads are that compute beside workers.
+fn nice_beside_workers(pid: u32) -> Vec<String> {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let nice = |thread: io::Result<fs::DirEntry>| {
+        let stat = fs::read_to_string(thread.unwrap().path().join("stat")).ok()?;
+        let (name, rest) = stat.split_once('(')?.1.rsplit_once(')')?;
+        // The 19th field of proc(5), of which the third is the first after the name.
+        let nice = rest.split_whitespace().nth(16)?.to_owned();
+        name.ends_with("-aside").then_some(nice)
+    };
+    threads.filter_map(nice).collect()
 }
 
 /// A whole handshake, client and server, on one of the stacks that calls into rustls get, with the

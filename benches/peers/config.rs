@@ -48,9 +48,16 @@ impl Peer {
         match self {
             Self::Countersign => {
                 let accel = setup.crypto_mb.map(|path| path.display().to_string());
-                file("countersign.toml", countersign(setup, accel.as_deref()))
+                file("countersign.toml", countersign(setup, accel.as_deref(), None))
             }
-            Self::CountersignScalar => file("countersign.toml", countersign(setup, Some("off"))),
+            Self::CountersignScalar => {
+                file("countersign.toml", countersign(setup, Some("off"), None))
+            }
+            Self::CountersignVerify => {
+                let accel = setup.crypto_mb.map(|path| path.display().to_string());
+                let library = accel.as_deref().or(Some("auto"));
+                file("countersign.toml", countersign(setup, library, Some("crypto_mb")))
+            }
             Self::Nginx => file("nginx.conf", nginx(pki, routes, self.stream_module().as_deref())),
             Self::Haproxy => file("haproxy.cfg", haproxy(pki, routes)),
             Self::Stunnel => file("stunnel.conf", stunnel(pki, routes)),
@@ -74,7 +81,8 @@ impl Peer {
     }
 }
 
-fn countersign(setup: &Setup<'_>, crypto_mb: Option<&str>) -> String {
+/// With what `[accel]` says of the library, and of who verifies, where that isn't the default.
+fn countersign(setup: &Setup<'_>, crypto_mb: Option<&str>, verify: Option<&str>) -> String {
     let &Setup { pki, routes, workers, .. } = setup;
     let mut text = format!(
         r#"[workers]
@@ -99,6 +107,9 @@ names = ["{CLIENT_NAME}"]
     );
     if let Some(crypto_mb) = crypto_mb {
         text += &format!("\n[accel]\ncrypto_mb = {crypto_mb:?}\n");
+    }
+    if let Some(verify) = verify {
+        text += &format!("verify = {verify:?}\n");
     }
     for Route { name, port, backend_port, key, .. } in routes {
         let server = pki.server(*key);

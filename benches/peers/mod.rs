@@ -37,6 +37,8 @@ pub(crate) enum Peer {
     Countersign,
     /// The same, computing each handshake for itself.
     CountersignScalar,
+    /// The same, with crypto_mb verifying clients' signatures as well.
+    CountersignVerify,
     /// nginx with its stream module.
     Nginx,
     /// HAProxy in TCP mode.
@@ -92,9 +94,10 @@ impl BenchError {
 }
 
 impl Peer {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Countersign,
         Self::CountersignScalar,
+        Self::CountersignVerify,
         Self::Nginx,
         Self::Haproxy,
         Self::Stunnel,
@@ -105,7 +108,9 @@ impl Peer {
     /// Those of a table whose program is there; says on standard error which are not.
     pub(crate) fn installed(table: Table) -> Vec<Self> {
         // How handshakes are computed shows in the table of handshakes.
-        let wanted = |peer: &Self| *peer != Self::CountersignScalar || table == Table::Handshakes;
+        let wanted = |peer: &Self| {
+            *peer == Self::Countersign || !peer.is_ours() || table == Table::Handshakes
+        };
         let (there, missing): (Vec<_>, Vec<_>) =
             Self::ALL.into_iter().filter(wanted).partition(|peer| peer.program().is_file());
         for peer in missing {
@@ -120,6 +125,7 @@ impl Peer {
         match self {
             Self::Countersign => "countersign",
             Self::CountersignScalar => "countersign-scalar",
+            Self::CountersignVerify => "countersign-verify",
             Self::Nginx => "nginx",
             Self::Haproxy => "haproxy",
             Self::Stunnel => "stunnel",
@@ -135,7 +141,7 @@ impl Peer {
 
     /// Whether it is what is compared with the others, in one form or another.
     pub(crate) fn is_ours(self) -> bool {
-        matches!(self, Self::Countersign | Self::CountersignScalar)
+        matches!(self, Self::Countersign | Self::CountersignScalar | Self::CountersignVerify)
     }
 
     /// Whether countersign is compared with it.
@@ -146,7 +152,9 @@ impl Peer {
     /// The environment variable that names another program.
     fn variable(self) -> &'static str {
         match self {
-            Self::Countersign | Self::CountersignScalar => "COUNTERSIGN_BIN",
+            Self::Countersign | Self::CountersignScalar | Self::CountersignVerify => {
+                "COUNTERSIGN_BIN"
+            }
             Self::Nginx => "COUNTERSIGN_BENCH_NGINX",
             Self::Haproxy => "COUNTERSIGN_BENCH_HAPROXY",
             Self::Stunnel => "COUNTERSIGN_BENCH_STUNNEL",
@@ -158,7 +166,7 @@ impl Peer {
     pub(crate) fn program(self) -> PathBuf {
         std::env::var_os(self.variable()).map_or_else(
             || match self {
-                Self::Countersign | Self::CountersignScalar => {
+                Self::Countersign | Self::CountersignScalar | Self::CountersignVerify => {
                     Path::new(env!("CARGO_MANIFEST_DIR")).join("target/release/countersign")
                 }
                 Self::Nginx => "/usr/sbin/nginx".into(),
@@ -175,7 +183,7 @@ impl Peer {
     pub(crate) fn command(self, config: &Path) -> Command {
         let mut command = Command::new(self.program());
         match self {
-            Self::Countersign | Self::CountersignScalar => {
+            Self::Countersign | Self::CountersignScalar | Self::CountersignVerify => {
                 command.arg("run").arg("--config").arg(config)
             }
             Self::Nginx => command.arg("-e").arg("stderr").arg("-c").arg(config),

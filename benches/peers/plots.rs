@@ -99,6 +99,7 @@ fn colour(peer: Peer) -> RGBColor {
     match peer {
         Peer::Countersign => RGBColor(0x00, 0x72, 0xb2),
         Peer::CountersignScalar => RGBColor(0x56, 0xb4, 0xe9),
+        Peer::CountersignVerify => RGBColor(0x00, 0x4a, 0x74),
         Peer::Nginx => RGBColor(0x00, 0x9e, 0x73),
         Peer::Haproxy => RGBColor(0xe6, 0x9f, 0x00),
         Peer::Stunnel => RGBColor(0xcc, 0x79, 0xa7),

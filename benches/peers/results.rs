@@ -90,7 +90,7 @@ impl Plan {
         let version = peer.version();
         match (peer, &self.crypto_mb) {
             (Peer::CountersignScalar, _) => version + "; crypto_mb off",
-            (Peer::Countersign, library) => {
+            (Peer::Countersign | Peer::CountersignVerify, library) => {
                 let engine = peer.engine(library.as_deref());
                 engine.map_or_else(|| version.clone(), |it| format!("{version}; crypto_mb {it}"))
             }

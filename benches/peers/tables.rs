@@ -116,7 +116,10 @@ fn write_multiples(results: &Results, text: &mut String) {
     }
     *text += "\ncountersign's figure in those of as many plain connections (the floor), and the \
               others' figures in countersign's:\n\n";
-    write_header(text, "| | to the floor | without crypto_mb | nginx | the best other |");
+    write_header(
+        text,
+        "| | to the floor | without crypto_mb | crypto_mb verifies too | nginx | the best other |",
+    );
     for (_, line) in results.lines() {
         let median = |line: &str, peer| Some(results.spread(line, Series::Peer(peer))?.median);
         let own = median(&line.name, Peer::Countersign);
@@ -128,11 +131,12 @@ fn write_multiples(results: &Results, text: &mut String) {
             .min_by(|(_, a), (_, b)| a.total_cmp(b));
         let _ = writeln!(
             text,
-            "| {}, {} | {} | {} | {} | {} |",
+            "| {}, {} | {} | {} | {} | {} | {} |",
             line.title,
             line.unit,
             plain(floor.map(|(own, floor)| own / floor)),
             plain(times(Peer::CountersignScalar)),
+            plain(times(Peer::CountersignVerify)),
             plain(times(Peer::Nginx)),
             best.map_or_else(|| "–".to_owned(), |(peer, times)| format!("{times:.2} ({peer})")),
         );
@@ -249,6 +253,7 @@ fn heading(peer: Peer, version: &str) -> String {
     let name = match peer {
         Peer::Countersign => return "countersign".to_owned(),
         Peer::CountersignScalar => return "without crypto_mb".to_owned(),
+        Peer::CountersignVerify => return "crypto_mb verifies too".to_owned(),
         Peer::Floor => return "no TLS".to_owned(),
         Peer::Haproxy => "HAProxy",
         other => other.name(),

@@ -20,7 +20,7 @@ use super::addresses::Origin;
 const KNOWN_TO_A_STRANGER: u32 = 7;
 
 /// One in so many is the share of the newest in the mean of what was waited for a turn.
-const SMOOTHING: u32 = 8;
+const SMOOTHING: u32 = 32;
 
 /// Those of one round.
 #[derive(Debug)]
@@ -56,7 +56,11 @@ impl<T> Round<T> {
     fn pop(&mut self, now: Instant) -> Option<T> {
         let (origin, since) = self.order.pop_front()?;
         let waited = now.saturating_duration_since(since);
-        self.lasts = (self.lasts * (SMOOTHING - 1) + waited) / SMOOTHING;
+        self.lasts = if self.lasts.is_zero() {
+            waited
+        } else {
+            (self.lasts * (SMOOTHING - 1) + waited) / SMOOTHING
+        };
         let queue = self.waiting.get_mut(&origin)?;
         let item = queue.pop_front();
         if queue.is_empty() {
@@ -74,9 +78,10 @@ impl<T> Round<T> {
     /// How long somebody would wait who comes from there now.
     fn wait(&self, origin: Origin, now: Instant) -> Duration {
         let Some(&(_, since)) = self.order.front() else { return Duration::ZERO };
-        let lasts = self.lasts.max(now.saturating_duration_since(since));
         let own = self.waiting.get(&origin).map_or(0, VecDeque::len);
-        lasts.saturating_mul(u32::try_from(own).unwrap_or(u32::MAX).saturating_add(1))
+        let own = self.lasts.saturating_mul(u32::try_from(own).unwrap_or(u32::MAX));
+        // A moment's halt is waited for once, not once for each.
+        own.saturating_add(self.lasts.max(now.saturating_duration_since(since)))
     }
 }
 

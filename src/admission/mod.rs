@@ -9,7 +9,7 @@
 //!    let in lately. If there is none left, the handshake of this worker that has waited longest
 //!    for its client makes room, where that has been too long.
 //!
-//! and, before these, the prospect to begin before clients lose their patience: see [`line`].
+//! and, before the third, the prospect to begin before clients lose their patience: see [`line`].
 //!
 //! A handshake that resumes no session needs, before its key agreement,
 //!
@@ -169,6 +169,8 @@ struct Guest {
     origin: Origin,
     /// Its address was let in lately.
     known: bool,
+    /// It was given a place among the full handshakes.
+    full: bool,
     /// Why it was turned away, if it was.
     shed: Option<ShedReason>,
 }
@@ -218,7 +220,7 @@ impl Door {
             }
         };
         self.budgets.metrics.handshake_began();
-        let guest = Guest { socket: socket.clone(), origin, known, shed: None };
+        let guest = Guest { socket: socket.clone(), origin, known, full: false, shed: None };
         let kind = Kind { known, full: false };
         let key = self.handshakes.borrow_mut().insert(guest, kind, now);
         Some(Admission {
@@ -377,6 +379,11 @@ impl HandshakePlace {
         receiver.await.unwrap_or(Called(None))
     }
 
+    /// Whether it has a place among the full handshakes, or had one when it was turned away.
+    pub fn is_full(&self) -> bool {
+        self.door.handshakes.borrow().get(self.key).full
+    }
+
     /// It is the client's turn until the answer is dropped.
     pub fn waits(&self) -> ClientsTurn<'_> {
         self.door.handshakes.borrow_mut().set_waits(self.key, true);
@@ -412,7 +419,9 @@ impl HandshakePlace {
             return false;
         }
         budgets.metrics.full_handshake_began();
-        door.handshakes.borrow_mut().got_on(self.key, Kind { full: true, ..kind }, now);
+        let mut all = door.handshakes.borrow_mut();
+        all.got_on(self.key, Kind { full: true, ..kind }, now);
+        all.get_mut(self.key).full = true;
         true
     }
 

@@ -339,6 +339,16 @@ pub struct Listener {
     pub backend: Arc<Backend>,
 }
 
+impl Listener {
+    /// Whether one of its keys is an RSA key.
+    pub fn signs_by_rsa(&self) -> bool {
+        let is_rsa = |own: &OwnCertificate| {
+            own.certified_key.key.algorithm() == rustls::SignatureAlgorithm::RSA
+        };
+        self.certificates.iter().any(is_rsa)
+    }
+}
+
 /// Whether a client must show a certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClientAuth {

@@ -27,7 +27,7 @@ use crate::sys;
 const NICER_BY: i32 = 19;
 
 /// What a batch came to, by job; empty if it panicked.
-type Results = Vec<Result<Vec<u8>, Failed>>;
+pub(super) type Results = Vec<Result<Vec<u8>, Failed>>;
 
 /// A batch to compute.
 struct Task {
@@ -74,10 +74,14 @@ impl Aside {
         let used = cpu_time_us.clone();
         let name = thread::current().name().map_or("aside".into(), |own| format!("{own}-aside"));
         thread::Builder::new().name(name).spawn(move || {
-            // Without it, batches compete with their worker on equal terms.
-            let _ = rustix::process::nice(NICER_BY);
+            if let Err(error) = rustix::process::nice(NICER_BY) {
+                tracing::warn!(%error, "RSA signatures compete with relays for the CPU");
+            }
             given.into_iter().for_each(|task| {
-                compute(task);
+                let Task { engine, jobs, results, over } = task;
+                // The worker may be gone.
+                let _ = results.send(compute(&engine, &jobs));
+                over.tell();
                 let total = sys::thread_cpu_time().as_micros();
                 used.store(u64::try_from(total).unwrap_or(u64::MAX), Ordering::Relaxed);
             });
@@ -100,13 +104,10 @@ impl Aside {
     }
 }
 
-fn compute(task: Task) {
-    let Task { engine, jobs, results, over } = task;
+/// Computes a batch on the calling thread; nothing if that panics.
+pub(super) fn compute(engine: &Engine, jobs: &[RsaSigning]) -> Results {
     // What it said went through the panic hook.
-    let computed = catch_unwind(AssertUnwindSafe(|| engine.rsa_sign(&jobs))).unwrap_or_default();
-    // The worker may be gone.
-    let _ = results.send(computed);
-    over.tell();
+    catch_unwind(AssertUnwindSafe(|| engine.rsa_sign(jobs))).unwrap_or_default()
 }
 
 /// A batch that is being computed.

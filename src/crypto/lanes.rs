@@ -79,6 +79,11 @@ impl<J, R> Queue<J, R> {
         self.waiting.borrow().len()
     }
 
+    /// Since when the oldest one waits.
+    fn since(&self) -> Option<Instant> {
+        self.waiting.borrow().front().map(|waiting| waiting.since)
+    }
+
     /// Takes the oldest operations, as many as a batch holds, that somebody still waits for.
     fn take(&self, most: usize, engine: &Engine) -> (Vec<J>, Answers<R>) {
         let now = Instant::now();
@@ -322,13 +327,15 @@ impl Lanes {
         matches!(kind, Kind::Rsa(_)) && self.aside.borrow().is_some()
     }
 
-    /// The size of RSA signatures of which a batch is due beside the worker.
+    /// The size of RSA signatures of which a batch is due beside the worker: that whose oldest one
+    /// has waited longest.
     fn aside_due(&self) -> Option<RsaSize> {
-        RsaSize::ALL.into_iter().find(|&size| {
-            let waiting = self.rsa[size as usize].len();
-            let due = self.due[size as usize].get();
-            self.is_aside(Kind::Rsa(size)) && (waiting >= LANES || waiting > 0 && due)
-        })
+        let is_due = |size: &RsaSize| {
+            let waiting = self.rsa[*size as usize].len();
+            let due = self.due[*size as usize].get();
+            self.is_aside(Kind::Rsa(*size)) && (waiting >= LANES || waiting > 0 && due)
+        };
+        RsaSize::ALL.into_iter().filter(is_due).min_by_key(|&size| self.rsa[size as usize].since())
     }
 
     /// Operations whose batch isn't due yet, nor full.

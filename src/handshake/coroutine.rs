@@ -32,15 +32,18 @@ pub(super) async fn step(
     is_gone: impl FnOnce(&Machine) -> bool,
 ) -> Result<Step, End> {
     let alone = handshake.is_alone();
-    let turn = if slot.as_deref().is_some_and(Machine::is_fresh) {
-        // Only one of these asks for a turn at a time, so that what was begun is finished before
-        // much else is begun: under overload, the wait is in front of the first turn, and a client
-        // that gives up then has cost nothing.
-        let _called = place.called().await;
-        lanes::room().await;
-        turn::take(alone).await
-    } else {
-        turn::take(alone).await
+    let turn = match slot.as_deref().filter(|machine| !machine.has_begun()) {
+        Some(machine) => {
+            // Only one of these asks for a turn at a time, so that what was begun is finished
+            // before much else is begun: under overload, the wait is in front of the first turn,
+            // and a client that gives up then has cost nothing.
+            let _called = place.called().await;
+            if machine.signs_by_rsa() {
+                lanes::room().await;
+            }
+            turn::take(alone).await
+        }
+        None => turn::take(alone).await,
     };
     if slot.as_deref().is_some_and(is_gone) {
         return Err(End::Eof);

@@ -61,13 +61,16 @@ pub(super) struct Machine {
     pub(super) output: Vec<u8>,
     answered: bool,
     failed: Option<rustls::Error>,
+    signs_by_rsa: bool,
 }
 
 impl Machine {
-    /// For a handshake that has this place among those in flight.
+    /// For a handshake that has this place among those in flight, and in which we may have to sign
+    /// by an RSA key.
     pub(super) fn new(
         config: Arc<ServerConfig>,
         place: &Rc<HandshakePlace>,
+        signs_by_rsa: bool,
     ) -> Result<Self, rustls::Error> {
         let context = Context { place: Some(place.clone()), ..Context::default() };
         Ok(Self {
@@ -80,6 +83,7 @@ impl Machine {
             output: Vec::new(),
             answered: false,
             failed: None,
+            signs_by_rsa,
         })
     }
 
@@ -114,6 +118,20 @@ impl Machine {
     /// Whether the client's very first bytes are still to be judged.
     pub(super) fn is_fresh(&self) -> bool {
         !self.answered && self.failed.is_none()
+    }
+
+    /// Whether something was computed for the client. A HelloRetryRequest (RFC 8446 §4.1.4) costs
+    /// nothing: whoever was sent one has yet to begin.
+    pub(super) fn has_begun(&self) -> bool {
+        let has_begun = |context: &Context| {
+            context.lineage.is_some() || context.place.as_ref().is_some_and(|place| place.is_full())
+        };
+        self.failed.is_some() || self.context.as_deref().is_some_and(has_begun)
+    }
+
+    /// Whether we may have to sign by an RSA key.
+    pub(super) fn signs_by_rsa(&self) -> bool {
+        self.signs_by_rsa
     }
 
     /// Runs rustls until it needs the network.

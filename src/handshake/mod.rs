@@ -26,7 +26,7 @@ pub use certificates::{CertificateAlgorithms, certificates_for};
 pub use config::server_config;
 pub use coroutine::{serve_aside, serve_lanes};
 pub use failure::Failure;
-pub use turn::Turn;
+pub use turn::charge;
 
 use preamble::NotTls;
 
@@ -42,12 +42,6 @@ use crate::{
     shadow::Shadow,
     trust::{Permit, Policy, Refusal, Refused},
 };
-
-/// Waits for a turn to compute on this worker, behind the handshakes that asked before; relays go
-/// first between the slices of which turns are made.
-pub async fn turn() -> Turn {
-    turn::take(false).await
-}
 
 /// What client and server agreed on.
 #[derive(Debug, Clone)]
@@ -115,6 +109,18 @@ impl Established {
     }
 }
 
+/// What a listener shakes hands by.
+pub struct Terms<'l> {
+    /// rustls' configuration, of [`server_config`].
+    pub tls: &'l Arc<ServerConfig>,
+    /// One of its keys is an RSA key.
+    pub signs_by_rsa: bool,
+    /// Who is admitted.
+    pub policy: &'l Policy,
+    /// Who looks on.
+    pub shadow: Option<&'l Shadow>,
+}
+
 /// Shakes hands on a connection that was just accepted, as long as it has its `place`. There is no
 /// time-out here: whoever watches the connection cancels its socket.
 ///
@@ -126,12 +132,11 @@ impl Established {
 pub async fn perform(
     client: &Rc<Socket>,
     place: &Rc<HandshakePlace>,
-    config: &Arc<ServerConfig>,
-    policy: &Policy,
-    shadow: Option<&Shadow>,
+    terms: &Terms<'_>,
     confirm: impl FnOnce(Permit) -> Result<Permit, Option<Refused>>,
 ) -> Result<Established, Failure> {
-    let machine = Machine::new(config.clone(), place)
+    let &Terms { tls, signs_by_rsa, policy, shadow } = terms;
+    let machine = Machine::new(tls.clone(), place, signs_by_rsa)
         .map_err(|error| Failure::internal(error.to_string()))?;
     let mut slot = Some(Box::new(machine));
     let handshake = lanes::Handshake::begin();
@@ -214,9 +219,12 @@ fn still_in(place: &HandshakePlace) -> Result<(), End> {
     if place.shed().is_some() { Err(End::Shed) } else { Ok(()) }
 }
 
-/// Whether a client has given up that we have let wait for its turn. Nothing is computed for it.
+/// Whether nobody waits any more for what we have let wait for its turn: its time is over, or its
+/// client has given up. Nothing is computed for it.
 fn has_gone(client: &Socket, place: &HandshakePlace, machine: &Machine) -> bool {
-    machine.is_fresh() && place.is_crowded() && client.peek() == Peek::Ended
+    let has_given_up =
+        || !machine.has_begun() && place.is_crowded() && client.peek() == Peek::Ended;
+    client.is_cancelled() || has_given_up()
 }
 
 /// Reads once, waiting if there is nothing yet.

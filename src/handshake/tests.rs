@@ -1,5 +1,7 @@
 //! Sessions in whole handshakes in memory, on a clock that the tests move, wherever they are kept.
 
+mod begun;
+
 use std::{
     sync::{
         Arc,

@@ -5,6 +5,7 @@
 //! milliseconds, and every established connection with it.
 
 use std::{
+    cell::Cell,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -27,10 +28,12 @@ type Slice = Mutex<Duration>;
 
 thread_local! {
     static SLICE: Arc<Slice> = Arc::new(Mutex::new(SHORTEST_SLICE));
+    /// What was done for handshakes outside of any turn, and isn't taken off a slice yet.
+    static CHARGED: Cell<Duration> = const { Cell::new(Duration::ZERO) };
 }
 
 /// Leave to compute, until it is dropped. Nothing is awaited meanwhile.
-pub struct Turn {
+pub(super) struct Turn {
     left: OwnedMutexGuard<Duration>,
     began: Instant,
 }
@@ -38,14 +41,25 @@ pub struct Turn {
 /// Waits for leave to compute. Who is `alone` keeps nobody waiting and gets it at once.
 pub(super) async fn take(alone: bool) -> Turn {
     let mut left = SLICE.with(Arc::clone).lock_owned().await;
+    *left = left.saturating_sub(CHARGED.take());
     if alone {
         *left = SHORTEST_SLICE;
     } else if left.is_zero() {
         let began = Instant::now();
         ring::pass().await;
-        *left = began.elapsed().clamp(SHORTEST_SLICE, LONGEST_SLICE);
+        let others = began.elapsed().saturating_sub(CHARGED.take());
+        *left = others.clamp(SHORTEST_SLICE, LONGEST_SLICE);
     }
     Turn { left, began: Instant::now() }
+}
+
+/// Does at once what can't wait for a turn, at the expense of the slice that goes on: those who
+/// come in a crowd are accepted at the handshakes' expense, not at that of relays.
+pub fn charge<R>(call: impl FnOnce() -> R) -> R {
+    let began = Instant::now();
+    let done = call();
+    CHARGED.set(CHARGED.get() + began.elapsed());
+    done
 }
 
 impl Drop for Turn {

@@ -200,14 +200,14 @@ label! {
         Connections = "max_connections",
         /// `max_handshakes_per_address`
         Address = "max_handshakes_per_address",
+        /// It would have waited for longer than `max_handshake_wait` to begin.
+        Wait = "max_handshake_wait",
         /// `max_handshakes`
         Handshakes = "max_handshakes",
         /// What is left of `max_handshakes` is reserved for addresses that were let in lately.
         Reserved = "reserved_handshakes",
         /// `max_full_handshakes`, or what is left of it is reserved.
         Full = "max_full_handshakes",
-        /// It would have waited for longer than `max_handshake_wait` to begin.
-        Wait = "max_handshake_wait",
         /// Its client kept it waiting while others needed its place.
         Stale = "stale",
     }

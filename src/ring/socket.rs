@@ -205,8 +205,13 @@ impl Socket {
         self.cancelled.set(false);
     }
 
+    /// Whether it was cancelled, and not revived.
+    pub fn is_cancelled(&self) -> bool {
+        self.cancelled.get()
+    }
+
     fn live(&self) -> io::Result<()> {
-        if self.cancelled.get() {
+        if self.is_cancelled() {
             Err(io::Error::from_raw_os_error(libc::ECANCELED))
         } else {
             Ok(())

@@ -202,12 +202,12 @@ impl<'a> Certificate<'a> {
         self.x509.subject_pki.raw
     }
 
-    /// Whether its key is a point of a curve in the compressed form (SEC 1 §2.3.3).
+    /// Whether its key is a point of a curve in another form than the uncompressed one (SEC 1
+    /// §2.3.3): the compressed one, or the hybrid one of X9.62.
     pub(super) fn has_compressed_point(&self) -> bool {
-        const COMPRESSED: [u8; 2] = [2, 3];
+        const UNCOMPRESSED: u8 = 4;
         let point = &self.x509.subject_pki.subject_public_key.data;
-        matches!(self.key, KeyAlgorithm::Ec(_))
-            && point.first().is_some_and(|form| COMPRESSED.contains(form))
+        matches!(self.key, KeyAlgorithm::Ec(_)) && point.first() != Some(&UNCOMPRESSED)
     }
 
     /// The subject as text.

@@ -100,6 +100,14 @@ fn the_system_calls_of_io_uring_are_allowed_by_name() {
 }
 
 #[test]
+fn the_system_calls_that_place_threads_are_allowed_by_name() {
+    let filters = settings("SystemCallFilter").join(" ");
+    for call in ["sched_setaffinity", "getpriority", "setpriority", "prlimit64"] {
+        assert!(filters.split(' ').any(|allowed| allowed == call), "{call}: {filters}");
+    }
+}
+
+#[test]
 fn systemd_waits_longer_for_the_end_than_connections_may_take_to_drain() {
     let stop: u64 = setting("TimeoutStopSec").strip_suffix('s').unwrap().parse().unwrap();
     assert!(stop >= default("drain_timeout") + 5, "{stop} s");

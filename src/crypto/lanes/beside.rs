@@ -1,8 +1,14 @@
 //! Batches of RSA signatures, which are computed beside the worker.
 
-use std::{rc::Rc, time::Duration};
+use std::{
+    rc::Rc,
+    time::{Duration, Instant},
+};
 
-use super::{super::LANES, Aside, worker};
+use super::{
+    super::{LANES, aside::compute},
+    Aside, worker,
+};
 
 /// How long a batch of RSA signatures may take while the worker goes on as if there were none.
 /// Where the worker rests, the batch is done by then; the clock has no finer steps.
@@ -15,6 +21,12 @@ const ASIDE_SLICE: Duration = Duration::from_micros(150);
 /// batch to be full when one is over. What waits here was computed for already, and is lost if
 /// its client goes.
 pub(super) const MAX_ASIDE: usize = 2 * LANES;
+
+/// A batch that takes longer has no CPU beside the worker: somebody else has it, who isn't as nice.
+pub(super) const TOO_LONG: Duration = Duration::from_millis(100);
+
+/// How long batches are computed by the worker itself then, as all others are.
+const UNTIL_AGAIN: Duration = Duration::from_secs(10);
 
 /// Has RSA signatures computed beside the worker, which goes on meanwhile, a batch after the other;
 /// those that take too long for that have slices of its time, for each of which it waits for its
@@ -29,6 +41,7 @@ pub async fn serve_aside<T>(turn: impl AsyncFn() -> T) {
         }
     };
     *lanes.aside.borrow_mut() = Some(aside.clone());
+    let mut crowded_out: Option<Instant> = None;
     loop {
         let Some(size) = lanes.aside_due() else {
             lanes.is_due.notified().await;
@@ -38,10 +51,16 @@ pub async fn serve_aside<T>(turn: impl AsyncFn() -> T) {
         let (jobs, answers) = queue.take(LANES, &engine);
         // What is left has waited for this one, and needs no more company.
         lanes.due[size as usize].set(queue.len() > 0);
+        lanes.has_room.notify_one();
         if jobs.is_empty() {
             continue;
         }
-        lanes.has_room.notify_one();
+        let began = Instant::now();
+        if crowded_out.is_some_and(|since| began.duration_since(since) < UNTIL_AGAIN) {
+            let _turn = turn().await;
+            answers.give(compute(&engine, &jobs));
+            continue;
+        }
         let mut running = aside.begin(engine, jobs);
         let results = match tokio::time::timeout(UNTIL_SLICES, running.results()).await {
             Ok(results) => results,
@@ -55,6 +74,7 @@ pub async fn serve_aside<T>(turn: impl AsyncFn() -> T) {
                 running.results().await
             }
         };
+        crowded_out = (began.elapsed() > TOO_LONG).then(Instant::now);
         answers.give(results);
     }
 }
