@@ -7,7 +7,8 @@
 //! [`KNOWN_TO_A_STRANGER`] times as fast.
 //!
 //! The round tells how long a newcomer would have to wait, so that whoever would wait for longer
-//! than clients do is turned away at once instead.
+//! than clients do is turned away at once instead. That is an extrapolation: nobody is turned away
+//! by it unless somebody ahead has really waited for a good part of that time.
 
 use std::{
     collections::{HashMap, VecDeque, hash_map::Entry},
@@ -19,8 +20,12 @@ use super::addresses::Origin;
 /// Known addresses that have their turn before a stranger has one, where both wait.
 const KNOWN_TO_A_STRANGER: u32 = 7;
 
-/// One in so many is the share of the newest in the mean of what was waited for a turn.
+/// Of so many turns what was waited for them is averaged.
 const SMOOTHING: u32 = 32;
+
+/// So much of the time that it may wait has to have passed for somebody who is ahead of a newcomer
+/// that is turned away.
+const EVIDENCE: u32 = 8;
 
 /// Those of one round.
 #[derive(Debug)]
@@ -28,15 +33,17 @@ struct Round<T> {
     /// Addresses of which somebody waits, in the order of their turns; since when each waits for
     /// its own.
     order: VecDeque<(Origin, Instant)>,
-    /// Who waits, by address, first come first.
-    waiting: HashMap<Origin, VecDeque<T>>,
+    /// Who waits, by address, first come first; since when.
+    waiting: HashMap<Origin, VecDeque<(T, Instant)>>,
     /// How long a turn is waited for, as a moving mean.
     lasts: Duration,
+    /// Of how many turns, since somebody waits.
+    turns: u32,
 }
 
 impl<T> Round<T> {
     fn new() -> Self {
-        Self { order: VecDeque::new(), waiting: HashMap::new(), lasts: Duration::ZERO }
+        Self { order: VecDeque::new(), waiting: HashMap::new(), lasts: Duration::ZERO, turns: 0 }
     }
 
     fn is_empty(&self) -> bool {
@@ -45,9 +52,9 @@ impl<T> Round<T> {
 
     fn push(&mut self, origin: Origin, item: T, now: Instant) {
         match self.waiting.entry(origin) {
-            Entry::Occupied(mut queue) => queue.get_mut().push_back(item),
+            Entry::Occupied(mut queue) => queue.get_mut().push_back((item, now)),
             Entry::Vacant(place) => {
-                place.insert(VecDeque::from([item]));
+                place.insert(VecDeque::from([(item, now)]));
                 self.order.push_back((origin, now));
             }
         }
@@ -56,13 +63,10 @@ impl<T> Round<T> {
     fn pop(&mut self, now: Instant) -> Option<T> {
         let (origin, since) = self.order.pop_front()?;
         let waited = now.saturating_duration_since(since);
-        self.lasts = if self.lasts.is_zero() {
-            waited
-        } else {
-            (self.lasts * (SMOOTHING - 1) + waited) / SMOOTHING
-        };
+        self.turns = (self.turns + 1).min(SMOOTHING);
+        self.lasts = (self.lasts * (self.turns - 1) + waited) / self.turns;
         let queue = self.waiting.get_mut(&origin)?;
-        let item = queue.pop_front();
+        let item = queue.pop_front().map(|(item, _)| item);
         if queue.is_empty() {
             self.waiting.remove(&origin);
         } else {
@@ -70,7 +74,7 @@ impl<T> Round<T> {
         }
         if self.is_empty() {
             // Nothing is known of the next crowd.
-            self.lasts = Duration::ZERO;
+            (self.lasts, self.turns) = (Duration::ZERO, 0);
         }
         item
     }
@@ -82,6 +86,13 @@ impl<T> Round<T> {
         let own = self.lasts.saturating_mul(u32::try_from(own).unwrap_or(u32::MAX));
         // A moment's halt is waited for once, not once for each.
         own.saturating_add(self.lasts.max(now.saturating_duration_since(since)))
+    }
+
+    /// How long the oldest one has waited that is ahead of who comes from there.
+    fn waited(&self, origin: Origin, now: Instant) -> Duration {
+        let own = self.waiting.get(&origin).and_then(VecDeque::front).map(|(_, since)| *since);
+        let ahead = own.or_else(|| self.order.front().map(|(_, since)| *since));
+        ahead.map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
     }
 }
 
@@ -122,10 +133,16 @@ impl<T> Line<T> {
         next
     }
 
-    /// How long somebody would wait who comes from there now, as far as those tell who waited
-    /// last.
-    pub(super) fn wait(&self, origin: Origin, known: bool, now: Instant) -> Duration {
-        if known { self.known.wait(origin, now) } else { self.strangers.wait(origin, now) }
+    /// Whether somebody who comes from there now would wait for longer than `most`.
+    pub(super) fn is_too_long(
+        &self,
+        origin: Origin,
+        known: bool,
+        most: Duration,
+        now: Instant,
+    ) -> bool {
+        let round = if known { &self.known } else { &self.strangers };
+        round.wait(origin, now) > most && round.waited(origin, now) >= most / EVIDENCE
     }
 
     fn round(&mut self, known: bool) -> &mut Round<T> {
@@ -178,7 +195,12 @@ mod tests {
         }
 
         fn wait_ms(&self, host: u8, known: bool) -> u128 {
-            self.line.wait(origin(host), known, self.now).as_millis()
+            let round = if known { &self.line.known } else { &self.line.strangers };
+            round.wait(origin(host), self.now).as_millis()
+        }
+
+        fn is_too_long(&self, host: u8, most: Duration) -> bool {
+            self.line.is_too_long(origin(host), false, most, self.now)
         }
     }
 
@@ -244,6 +266,34 @@ mod tests {
         assert_eq!(scene.wait_ms(2, false), 0);
         scene.now += 300 * MS;
         assert_eq!(scene.wait_ms(2, false), 300);
+    }
+
+    // Sixty clients behind one address, of which the first has waited for a stall.
+    #[test]
+    fn a_stall_turns_nobody_away_who_would_not_wait_for_long() {
+        let mut scene = Scene::new();
+        (0..60).for_each(|_| scene.come(1, false, "client"));
+        scene.now += 30 * MS;
+        for _ in 0..40 {
+            assert!(!scene.is_too_long(1, 1000 * MS));
+            assert!(scene.next().is_some());
+            scene.come(1, false, "again");
+        }
+    }
+
+    #[test]
+    fn an_extrapolation_counts_once_somebody_has_waited_for_a_good_part_of_it() {
+        let mut scene = Scene::new();
+        (0..2000).for_each(|_| scene.come(1, false, "crowd"));
+        let mut turned_away = Vec::new();
+        for turn in 1..=500_u32 {
+            assert!(scene.next().is_some());
+            turned_away.push((turn, scene.is_too_long(1, 1000 * MS)));
+            assert!(!scene.is_too_long(2, 1000 * MS), "another address waits for one turn");
+        }
+        let first = turned_away.iter().find(|(_, is)| *is).map(|(turn, _)| *turn);
+        assert_eq!(first, Some(125));
+        assert!(turned_away[124..].iter().all(|(_, is)| *is));
     }
 
     #[test]

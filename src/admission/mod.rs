@@ -260,7 +260,7 @@ impl Door {
     ) -> Result<(), ShedReason> {
         let handshakes = &self.budgets.handshakes;
         let most = Duration::from_micros(self.budgets.wait_us.load(Ordering::Relaxed));
-        if self.line.borrow().wait(origin, known, now) > most {
+        if self.line.borrow().is_too_long(origin, known, most, now) {
             return Err(ShedReason::Wait);
         }
         match handshakes.take(known) {

@@ -47,8 +47,9 @@ pub(super) async fn take(alone: bool) -> Turn {
     } else if left.is_zero() {
         let began = Instant::now();
         ring::pass().await;
-        let others = began.elapsed().saturating_sub(CHARGED.take());
-        *left = others.clamp(SHORTEST_SLICE, LONGEST_SLICE);
+        let charged = CHARGED.take();
+        let others = began.elapsed().saturating_sub(charged);
+        *left = others.clamp(SHORTEST_SLICE, LONGEST_SLICE).saturating_sub(charged);
     }
     Turn { left, began: Instant::now() }
 }
@@ -165,6 +166,26 @@ mod tests {
             };
             compute_all(&turn);
         }
+    }
+
+    /// What comes in a crowd is accepted between two turns: a slice's worth of it leaves nothing.
+    #[test]
+    fn what_is_charged_is_taken_off_the_slice_that_goes_on() {
+        ring::run(async {
+            let mut cx = Context::from_waker(Waker::noop());
+            // One of these two begins a slice; both are short.
+            drop(take(false).await);
+            drop(take(false).await);
+            charge(|| {
+                let began = Instant::now();
+                while began.elapsed() <= LONGEST_SLICE {
+                    std::hint::spin_loop();
+                }
+            });
+            let mut next = Box::pin(take(false));
+            assert!(next.as_mut().poll(&mut cx).is_pending(), "it goes to the kernel first");
+            drop(next.await);
+        });
     }
 
     #[test]

@@ -391,7 +391,9 @@ fn check_key(leaf: &Certificate<'_>) -> Result<(), Refused> {
     if leaf.has_compressed_point() {
         return Err(Refused::new(
             Refusal::UnsupportedAlgorithm,
-            format!("the client's key ({key}) is a compressed point, which TLS doesn't know"),
+            format!(
+                "the client's key ({key}) is a compressed point, or one in another form that TLS doesn't know"
+            ),
         ));
     }
     Ok(())

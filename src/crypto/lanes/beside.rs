@@ -22,8 +22,9 @@ const ASIDE_SLICE: Duration = Duration::from_micros(150);
 /// its client goes.
 pub(super) const MAX_ASIDE: usize = 2 * LANES;
 
-/// A batch that takes longer has no CPU beside the worker: somebody else has it, who isn't as nice.
-pub(super) const TOO_LONG: Duration = Duration::from_millis(100);
+/// A batch that isn't over after so many slices, several times as long as the longest batch takes,
+/// has no CPU beside the worker: somebody else has it, who isn't as nice.
+pub(super) const MAX_SLICES: u32 = 1000;
 
 /// How long batches are computed by the worker itself then, as all others are.
 const UNTIL_AGAIN: Duration = Duration::from_secs(10);
@@ -55,8 +56,7 @@ pub async fn serve_aside<T>(turn: impl AsyncFn() -> T) {
         if jobs.is_empty() {
             continue;
         }
-        let began = Instant::now();
-        if crowded_out.is_some_and(|since| began.duration_since(since) < UNTIL_AGAIN) {
+        if crowded_out.is_some_and(|since| since.elapsed() < UNTIL_AGAIN) {
             let _turn = turn().await;
             answers.give(compute(&engine, &jobs));
             continue;
@@ -65,16 +65,24 @@ pub async fn serve_aside<T>(turn: impl AsyncFn() -> T) {
         let results = match tokio::time::timeout(UNTIL_SLICES, running.results()).await {
             Ok(results) => results,
             Err(_) => {
+                let mut slices = 0;
                 loop {
                     let _turn = turn().await;
                     if running.give_time(ASIDE_SLICE) {
                         break;
                     }
+                    slices += 1;
+                }
+                if slices > MAX_SLICES {
+                    tracing::warn!(
+                        "somebody else has the CPU of RSA signatures: for ten seconds, relays of \
+                         this worker wait for whole batches"
+                    );
+                    crowded_out = Some(Instant::now());
                 }
                 running.results().await
             }
         };
-        crowded_out = (began.elapsed() > TOO_LONG).then(Instant::now);
         answers.give(results);
     }
 }

@@ -109,3 +109,23 @@ fn who_was_asked_for_another_key_share_has_yet_to_begin() {
     exchange(&mut machine, &mut client);
     assert!(machine.has_begun());
 }
+
+// The server's groups and keys aren't guarded: only the session tells that it has begun.
+#[test]
+fn a_resumed_handshake_has_begun_with_its_session() {
+    for version in [&TLS13, &TLS12] {
+        let scene = Scene::new();
+        let (client, store) = (scene.client(version), store(&CACHE));
+        let server = scene.server(version, &store, scene.rule(1, 3600));
+        assert_eq!(shake_hands(&client, &server), HandshakeKind::Full);
+        for begun in [true, false] {
+            let name = "www.contoso.test".try_into().expect("a name");
+            // A TLS 1.2 client goes on with its session; in TLS 1.3 it has one fewer each time.
+            let config = if begun { client.clone() } else { scene.client(version) };
+            let mut client = ClientConnection::new(config, name).expect("a client");
+            let mut machine = Machine::new(server.clone(), &place(), false).expect("a machine");
+            exchange(&mut machine, &mut client);
+            assert_eq!(machine.has_begun(), begun, "{version:?}");
+        }
+    }
+}
