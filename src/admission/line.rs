@@ -8,7 +8,7 @@
 //!
 //! The round tells how long a newcomer would have to wait, so that whoever would wait for longer
 //! than clients do is turned away at once instead. That is an extrapolation: nobody is turned away
-//! by it unless somebody ahead has really waited for a good part of that time.
+//! by it unless somebody ahead has really waited for half of that time.
 
 use std::{
     collections::{HashMap, VecDeque, hash_map::Entry},
@@ -23,9 +23,9 @@ const KNOWN_TO_A_STRANGER: u32 = 7;
 /// Of so many turns what was waited for them is averaged.
 const SMOOTHING: u32 = 32;
 
-/// So much of the time that it may wait has to have passed for somebody who is ahead of a newcomer
-/// that is turned away.
-const EVIDENCE: u32 = 8;
+/// This part of the time that it may wait has to have passed for somebody who is ahead of a newcomer
+/// that is turned away: a halt of the whole machine would be taken for so many turns otherwise.
+const EVIDENCE: u32 = 2;
 
 /// Those of one round.
 #[derive(Debug)]
@@ -286,14 +286,14 @@ mod tests {
         let mut scene = Scene::new();
         (0..2000).for_each(|_| scene.come(1, false, "crowd"));
         let mut turned_away = Vec::new();
-        for turn in 1..=500_u32 {
+        for turn in 1..=900_u32 {
             assert!(scene.next().is_some());
             turned_away.push((turn, scene.is_too_long(1, 1000 * MS)));
             assert!(!scene.is_too_long(2, 1000 * MS), "another address waits for one turn");
         }
         let first = turned_away.iter().find(|(_, is)| *is).map(|(turn, _)| *turn);
-        assert_eq!(first, Some(125));
-        assert!(turned_away[124..].iter().all(|(_, is)| *is));
+        assert_eq!(first, Some(500));
+        assert!(turned_away[499..].iter().all(|(_, is)| *is));
     }
 
     #[test]
