@@ -257,7 +257,7 @@ mod tests {
         assert_eq!(cost(100, 900, 900).least(8), None);
         assert_eq!(cost(100, 700, 700).least(7), None);
         assert_eq!(cost(100, 50, 900).least(8), None);
-        // 20 ms, though each would cost less alone than 3 ms.
-        assert_eq!(cost(3_000_000, 20_000_000, 20_000_000).least(8), None);
+        // 30 ms, though each of eight would cost 4 ms alone.
+        assert_eq!(cost(4_000_000, 30_000_000, 30_000_000).least(8), None);
     }
 }
