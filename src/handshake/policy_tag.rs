@@ -74,7 +74,7 @@ fn hash(bytes: &[u8]) -> PolicyTag {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::{fs, path::Path};
 
     use super::*;
@@ -83,7 +83,8 @@ mod tests {
         pki::{Authority, Identity, Spec, Validity},
     };
 
-    const TEXT: &str = r#"
+    /// A listener that admits one client.
+    pub(in super::super) const TEXT: &str = r#"
 [trust.contoso]
 ca = ["ca.pem"]
 names = ["*.contoso.test"]
