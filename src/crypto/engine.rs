@@ -265,13 +265,8 @@ impl Engine {
             .iter()
             .zip(&digests)
             .zip(&nonces)
-            .map(|((job, digest), nonce)| CompleteLane {
-                key: &job.key.secret,
-                digest,
-                inverse: &nonce.inverse,
-                prepared: &nonce.r,
-                r: [0; MAX_SCALAR_BYTES],
-                s: [0; MAX_SCALAR_BYTES],
+            .map(|((job, digest), nonce)| {
+                CompleteLane::of(&job.key.secret, digest, (&nonce.inverse, &nonce.r))
             })
             .collect();
         let status = multi.primitives.ecdsa_complete(curve, &mut lanes);

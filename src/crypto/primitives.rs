@@ -220,6 +220,18 @@ pub(super) struct CompleteLane<'a> {
     pub(super) s: [u8; MAX_SCALAR_BYTES],
 }
 
+impl<'a> CompleteLane<'a> {
+    /// With this key, of this digest, by what was prepared from a nonce.
+    pub(super) fn of(
+        key: &'a Words,
+        digest: &'a [u8; MAX_SCALAR_BYTES],
+        (inverse, prepared): (&'a Words, &'a Words),
+    ) -> Self {
+        let unset = [0; MAX_SCALAR_BYTES];
+        Self { key, digest, inverse, prepared, r: unset, s: unset }
+    }
+}
+
 /// One signature to verify. The point is on the curve: that was checked before.
 pub(super) struct VerifyLane<'a> {
     pub(super) x: &'a Words,

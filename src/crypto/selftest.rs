@@ -236,14 +236,7 @@ fn signatures(library: &dyn Primitives, curve: Curve) -> Option<()> {
     let mut lanes: Vec<_> = nonces
         .iter()
         .zip(&digests)
-        .map(|(nonce, digest)| CompleteLane {
-            key: &secret,
-            digest,
-            inverse: &nonce.inverse,
-            prepared: &nonce.r,
-            r: [0; MAX_SCALAR_BYTES],
-            s: [0; MAX_SCALAR_BYTES],
-        })
+        .map(|(nonce, digest)| CompleteLane::of(&secret, digest, (&nonce.inverse, &nonce.r)))
         .collect();
     let done = all(library.ecdsa_complete(curve, &mut lanes));
     let right =

@@ -17,8 +17,8 @@ use crate::crypto::{
     der::write_ecdsa_signature,
     padding,
     primitives::{
-        AgreeLane, CompleteLane, Curve, KeyPair, MAX_SCALAR_BYTES, Primitives, RsaPrivateLane,
-        RsaPublicLane, RsaSize, Secret32, SetupLane, VerifyLane, Words,
+        AgreeLane, CompleteLane, Curve, KeyPair, Primitives, RsaPrivateLane, RsaPublicLane,
+        RsaSize, Secret32, SetupLane, VerifyLane, Words,
     },
     scalar,
 };
@@ -64,13 +64,8 @@ pub(super) fn signatures(library: &dyn Primitives, curve: Curve) -> Option<Vec<V
     let mut lanes: Vec<_> = nonces
         .iter()
         .zip(keys.iter().zip(&digests))
-        .map(|(nonce, (key, digest))| CompleteLane {
-            key: &key.secret,
-            digest,
-            inverse: &nonce.inverse,
-            prepared: &nonce.r,
-            r: [0; MAX_SCALAR_BYTES],
-            s: [0; MAX_SCALAR_BYTES],
+        .map(|(nonce, (key, digest))| {
+            CompleteLane::of(&key.secret, digest, (&nonce.inverse, &nonce.r))
         })
         .collect();
     let done = all(library.ecdsa_complete(curve, &mut lanes));
