@@ -74,7 +74,7 @@ fn hash(bytes: &[u8]) -> PolicyTag {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+mod tests {
     use std::{fs, path::Path};
 
     use super::*;
@@ -83,8 +83,7 @@ pub(super) mod tests {
         pki::{Authority, Identity, Spec, Validity},
     };
 
-    /// A listener that admits one client.
-    pub(in super::super) const TEXT: &str = r#"
+    const TEXT: &str = r#"
 [trust.contoso]
 ca = ["ca.pem"]
 names = ["*.contoso.test"]

@@ -152,7 +152,7 @@ mod tests {
 
     use tokio::sync::Semaphore;
 
-    use super::{super::policy_tag::tests::TEXT, *};
+    use super::*;
     use crate::{
         config::Config,
         pki::{Authority, Spec, Validity},
@@ -162,6 +162,27 @@ mod tests {
 
     /// The policy of a listener that admits a client, and that client's chain.
     fn scene() -> (Policy, Vec<CertificateDer<'static>>) {
+        const TEXT: &str = r#"
+[trust.contoso]
+ca = ["ca.pem"]
+names = ["*.contoso.test"]
+revocation = "off"
+
+[peers.clients]
+trust = "contoso"
+names = ["fe01.contoso.test"]
+
+[backends.app]
+servers = ["127.0.0.1:1"]
+
+[[listener]]
+name = "main"
+listen = ["127.0.0.1:2"]
+client_auth = "required"
+peers = ["clients"]
+certificates = [{ chain = "own.pem", key = "own.key" }]
+backend = "app"
+"#;
         let folder = tempfile::tempdir().expect("a folder");
         let file = |name: &str| folder.path().join(name);
         let validity = Validity::from_now(Duration::from_secs(3600));
